@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The edge. Sources → decode → charge → summarise → uplink: whatever a site exports becomes per-host windows of one
+//! slice each, which stream to the aggregators.
+
+pub mod export;
+pub mod fault;
+pub mod log;
+pub mod packet;

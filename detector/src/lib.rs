@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The centre. Commit → baselines → anomaly records → rules → alerts.
+
+pub mod baseline;

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The nouns that more than one role shares: flow record, key, window and its merge, sketches, bucket and shard
+//! arithmetic. No I/O, no async, no clock, no configuration: everything here is a pure function of its arguments.
+
+pub mod record;

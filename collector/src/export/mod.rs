@@ -1,0 +1,1 @@
+//! Flow exports (NetFlow, IPFIX, sFlow) → flow records.

@@ -1,0 +1,1 @@
+//! Log lines (ECS, Zeek) → flow records.

@@ -1,0 +1,1 @@
+//! Baselines: what is normal for a series.
