@@ -1,6 +1,7 @@
 //! What a decoder says of input that it could not use. Faults are counted by reason and shown with where they happened;
 //! they never end a run, and nothing around them is lost.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a piece of input was not (wholly) decoded. The reasons are the labels of the counters, so there are few.
@@ -64,13 +65,14 @@ impl Reason {
 pub struct Fault {
     /// Why.
     pub reason: Reason,
-    /// What was found and what was expected, without the position (the source knows that).
-    pub detail: String,
+    /// What was found and what was expected, without the position (the source knows that). Ordinary
+    /// faults are as frequent as packets, so theirs is static text that costs nothing.
+    pub detail: Cow<'static, str>,
 }
 
 impl Fault {
     /// A fault with its explanation.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, detail: detail.into() }
     }
 }
@@ -92,7 +94,7 @@ pub struct Decoded {
 
 impl Decoded {
     /// Notes a fault.
-    pub fn fault(&mut self, reason: Reason, detail: impl Into<String>) {
+    pub fn fault(&mut self, reason: Reason, detail: impl Into<Cow<'static, str>>) {
         self.faults.push(Fault::new(reason, detail));
     }
 }

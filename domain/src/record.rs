@@ -53,6 +53,9 @@ pub enum Report {
     Complete,
     /// Cut by an active time-out (IPFIX flowEndReason 2): more of the same 5-tuple will follow. Counters are new.
     Partial,
+    /// A later part of a flow whose first part was reported before: bytes and packets only, no event. `start` is the time of
+    /// the part's own first packet.
+    Continuation,
     /// A connection's first event (Elastic Defend `connection_attempted`/`_accepted`): an event without counters.
     Opened {
         /// Hash of what links it with its [`Report::Closed`].
