@@ -1,0 +1,230 @@
+//! The heaviest contributors to a window: a bounded list with a bound on its error (Space-Saving, Metwally, Agrawal and
+//! El Abbadi 2005). What is counted for an entry is counted since it entered the list, so it is a lower bound; adding
+//! [`Tally::inherited`] gives the upper bound on its weight.
+
+/// Weight of one event beside bytes, so that a flood of tiny packets and one large upload can both lead a list.
+const EVENT_WEIGHT: f64 = 256.0;
+
+/// What is known of one contributor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tally<I> {
+    /// Who.
+    pub id: I,
+    /// Events counted since it entered the list (saturating).
+    pub events: u32,
+    /// In two halves, so that the entry needs no 8-byte alignment: these lists are most of a quiet host's memory.
+    bytes: [u32; 2],
+    /// Weight it may have had before it entered the list: the list's least weight at that time; 0 if nothing was lost.
+    pub inherited: f32,
+}
+
+impl<I> Tally<I> {
+    /// A tally as it came over a wire.
+    pub fn new(id: I, events: u32, bytes: u64, inherited: f32) -> Self {
+        Self { id, events, bytes: [(bytes >> 32) as u32, bytes as u32], inherited }
+    }
+
+    /// Bytes, both directions, counted since it entered the list.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.bytes[0]) << 32 | u64::from(self.bytes[1])
+    }
+
+    fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = [(bytes >> 32) as u32, bytes as u32];
+    }
+
+    /// What lists are ordered by: bytes + 256 × events, plus what may have been before.
+    #[must_use]
+    pub fn weight(&self) -> f64 {
+        self.bytes() as f64 + EVENT_WEIGHT * f64::from(self.events) + f64::from(self.inherited)
+    }
+
+    fn add(&mut self, events: u64, bytes: u64) {
+        self.events = self.events.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
+        self.set_bytes(self.bytes().saturating_add(bytes));
+    }
+}
+
+/// What [`Top::add`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It was in the list.
+    Known,
+    /// It is new, and there was room.
+    New,
+    /// It is new, and the lightest entry made room.
+    Evicted,
+}
+
+/// The `N` heaviest contributors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Top<I, const N: usize> {
+    entries: Vec<Tally<I>>,
+}
+
+impl<I, const N: usize> Default for Top<I, N> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+    }
+}
+
+impl<I: Ord + Clone, const N: usize> Top<I, N> {
+    /// How many are listed, at most `N`.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// True if `id` is listed.
+    #[must_use]
+    pub fn contains(&self, id: &I) -> bool {
+        self.entries.iter().any(|tally| tally.id == *id)
+    }
+
+    /// How many different ids the two lists hold together.
+    #[must_use]
+    pub fn union_len(&self, other: &Self) -> usize {
+        self.len() + other.entries.iter().filter(|tally| !self.contains(&tally.id)).count()
+    }
+
+    /// Entries in no particular order.
+    pub fn entries(&self) -> &[Tally<I>] {
+        &self.entries
+    }
+
+    /// Entries from the heaviest to the lightest, ties by id.
+    #[must_use]
+    pub fn ranked(&self) -> Vec<&Tally<I>> {
+        let mut ranked: Vec<_> = self.entries.iter().collect();
+        ranked.sort_by(|a, b| b.weight().total_cmp(&a.weight()).then_with(|| a.id.cmp(&b.id)));
+        ranked
+    }
+
+    /// Counts `events` and `bytes` for `id`.
+    pub fn add(&mut self, id: I, events: u64, bytes: u64) -> Added {
+        if let Some(tally) = self.entries.iter_mut().find(|tally| tally.id == id) {
+            tally.add(events, bytes);
+            return Added::Known;
+        }
+        let mut tally = Tally::new(id, 0, 0, 0.0);
+        tally.add(events, bytes);
+        if self.entries.len() < N {
+            // Grow by little: most lists stay short, and there are millions of them.
+            if self.entries.len() == self.entries.capacity() {
+                self.entries.reserve_exact(if self.entries.len() < 4 { 1 } else { 4 });
+            }
+            self.entries.push(tally);
+            return Added::New;
+        }
+        let lightest =
+            self.entries.iter_mut().min_by(|a, b| a.weight().total_cmp(&b.weight()).then_with(|| b.id.cmp(&a.id)));
+        if let Some(lightest) = lightest {
+            tally.inherited = lightest.weight() as f32;
+            *lightest = tally;
+        }
+        Added::Evicted
+    }
+
+    /// Adds all of `other`; `ours_cut`/`theirs_cut` say whether the lists have lost entries before. Returns true if an
+    /// entry was lost now. An id that one cut list lacks may have weighed as much there as that list's lightest.
+    pub fn merge(&mut self, ours_cut: bool, other: &Self, theirs_cut: bool) -> bool {
+        let floor = |cut: bool, top: &Self| {
+            let least = top.entries.iter().map(Tally::weight).fold(f64::INFINITY, f64::min);
+            if cut && least.is_finite() { least as f32 } else { 0.0 }
+        };
+        let (our_floor, their_floor) = (floor(ours_cut, self), floor(theirs_cut, other));
+        let ours = self.entries.len();
+        let mut met = vec![false; ours];
+        for theirs in &other.entries {
+            match self.entries.iter().take(ours).position(|tally| tally.id == theirs.id) {
+                Some(at) => {
+                    met[at] = true;
+                    self.entries[at].add(u64::from(theirs.events), theirs.bytes());
+                    self.entries[at].inherited += theirs.inherited;
+                }
+                None => {
+                    self.entries.reserve_exact(1);
+                    let mut tally = theirs.clone();
+                    tally.inherited += our_floor;
+                    self.entries.push(tally);
+                }
+            }
+        }
+        for (tally, met) in self.entries.iter_mut().zip(met) {
+            if !met {
+                tally.inherited += their_floor;
+            }
+        }
+        let lost = self.entries.len() > N;
+        if lost {
+            self.entries.sort_by(|a, b| b.weight().total_cmp(&a.weight()).then_with(|| a.id.cmp(&b.id)));
+            self.entries.truncate(N);
+            self.entries.shrink_to(N);
+        }
+        lost
+    }
+
+    /// Takes an entry that came over a wire; false (and nothing done) if the list is full or has the id already.
+    pub fn restore(&mut self, tally: Tally<I>) -> bool {
+        let fits = self.entries.len() < N && self.entries.iter().all(|known| known.id != tally.id);
+        if fits {
+            self.entries.reserve_exact(1);
+            self.entries.push(tally);
+        }
+        fits
+    }
+
+    /// Bytes on the heap, not counting what ids own.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Tally<I>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(stream: &[(u8, u64)]) -> (Top<u8, 4>, bool) {
+        let mut top = Top::default();
+        let cut = stream.iter().fold(false, |cut, (id, bytes)| (top.add(*id, 1, *bytes) == Added::Evicted) | cut);
+        (top, cut)
+    }
+
+    proptest! {
+        /// What an entry shows is never more than the truth, and never less than the truth by more than it inherited.
+        #[test]
+        fn the_truth_lies_within_the_bounds(
+            a in proptest::collection::vec((0..12u8, 0..5_000u64), 0..60),
+            b in proptest::collection::vec((0..12u8, 0..5_000u64), 0..60),
+        ) {
+            let ((mut top, cut), (other, other_cut)) = (of(&a), of(&b));
+            top.merge(cut, &other, other_cut);
+            for tally in top.entries() {
+                let truth: f64 = a.iter().chain(&b).filter(|(id, _)| *id == tally.id)
+                    .map(|(_, bytes)| *bytes as f64 + EVENT_WEIGHT).sum();
+                prop_assert!(tally.weight() - f64::from(tally.inherited) <= truth + 0.5);
+                prop_assert!(tally.weight() * (1.0 + 1e-6) + 1.0 >= truth);
+            }
+            prop_assert!(top.len() <= 4);
+        }
+
+        #[test]
+        fn a_contributor_of_more_than_its_share_is_listed(noise in proptest::collection::vec(0..200u8, 1..300)) {
+            let mut top = Top::<u8, 4>::default();
+            for id in &noise {
+                top.add(*id, 1, 0);
+                top.add(255, 1, 0);
+            }
+            prop_assert_eq!(top.ranked()[0].id, 255);
+        }
+    }
+}
