@@ -1,0 +1,139 @@
+//! An exporter: collects the records of the flows it saw end, and sends them in datagrams.
+
+use super::ipfix::Ipfix;
+use super::netflow9::NetFlow9;
+use super::random::Random;
+use super::rhythm::{DAY_MS, START_MS};
+use super::sflow::Sflow;
+use super::traffic::Record;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A datagram on its way to a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Index of the site whose collector gets it.
+    pub site: usize,
+    /// Who sent it.
+    pub exporter: IpAddr,
+    /// When it was sent, event time in milliseconds.
+    pub time_ms: u64,
+    /// UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// The format that an exporter speaks.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// A router with NetFlow version 9.
+    NetFlow9(NetFlow9),
+    /// A router with IPFIX.
+    Ipfix(Ipfix),
+    /// A switch with sFlow version 5.
+    Sflow(Sflow),
+}
+
+/// Templates are repeated this often.
+const TEMPLATE_EVERY_MS: u64 = 10 * 60 * 1000;
+/// No record waits longer than this for its datagram to fill.
+const LINGER_MS: u64 = 15_000;
+/// Boot times differ, and lie some days before the history.
+const UPTIME_AT_START_MS: u64 = 9 * DAY_MS + 1_234_567;
+
+/// One exporter.
+#[derive(Debug, Clone)]
+pub struct Exporter {
+    site: usize,
+    address: Ipv4Addr,
+    format: Format,
+    template_due_ms: u64,
+    /// Records that end after the step in which their flow began, or samples taken after it.
+    waiting: Vec<Record>,
+}
+
+/// The exporters of the scenario. Each host's own conversations go through one of them, so nothing is counted twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Through {
+    /// North's router, NetFlow version 9.
+    NorthRouter,
+    /// North's server-room switch, sFlow, one packet of [`SAMPLING_RATE`].
+    NorthSwitch,
+    /// South's router, IPFIX.
+    SouthRouter,
+}
+
+/// One packet of this many is sampled by the switch.
+pub const SAMPLING_RATE: u32 = 128;
+
+impl Exporter {
+    /// All exporters, in the order of [`Through`].
+    #[must_use]
+    pub fn all() -> [Self; 3] {
+        let boot = START_MS - UPTIME_AT_START_MS;
+        let [router, switch, south] =
+            [Ipv4Addr::new(10, 10, 0, 1), Ipv4Addr::new(10, 10, 0, 2), Ipv4Addr::new(10, 20, 0, 1)];
+        [
+            Self::new(0, router, Format::NetFlow9(NetFlow9::new(boot, 1))),
+            Self::new(0, switch, Format::Sflow(Sflow::new(switch, boot - DAY_MS, SAMPLING_RATE))),
+            Self::new(1, south, Format::Ipfix(Ipfix::new(7))),
+        ]
+    }
+
+    fn new(site: usize, address: Ipv4Addr, format: Format) -> Self {
+        Self { site, address, format, template_due_ms: 0, waiting: Vec::new() }
+    }
+
+    /// Takes note of a flow. Where the exporter samples, `random` says which packets it sees.
+    pub fn observe(&mut self, flow: &Record, random: &mut Random) {
+        match &self.format {
+            Format::Sflow(switch) => switch.sample(flow, random, &mut self.waiting),
+            Format::NetFlow9(_) | Format::Ipfix(_) => self.waiting.push(*flow),
+        }
+    }
+
+    /// Sends everything that ended before `until_ms`, in order of time.
+    pub fn send(&mut self, until_ms: u64, out: &mut Vec<Datagram>) {
+        self.waiting.sort_by_key(|record| record.end);
+        let ready = self.waiting.partition_point(|record| record.end < until_ms);
+        let due: Vec<Record> = self.waiting.drain(..ready).collect();
+        let mut rest = due.as_slice();
+        while let Some(first) = rest.first() {
+            let in_time = rest.partition_point(|record| record.end <= first.end + LINGER_MS);
+            let (batch, later) = rest.split_at(in_time.min(self.capacity()));
+            rest = later;
+            let time_ms = batch.last().map_or(first.end, |record| record.end);
+            let payload = self.encode(time_ms, batch);
+            out.push(Datagram { site: self.site, exporter: IpAddr::V4(self.address), time_ms, payload });
+        }
+    }
+
+    /// Records that fit into a datagram of 1400 bytes beside headers and a template.
+    fn capacity(&self) -> usize {
+        match self.format {
+            Format::NetFlow9(_) => 36,
+            Format::Ipfix(_) => 23,
+            Format::Sflow(_) => 10,
+        }
+    }
+
+    fn encode(&mut self, time_ms: u64, batch: &[Record]) -> Vec<u8> {
+        let with_template = time_ms >= self.template_due_ms;
+        if with_template {
+            self.template_due_ms = time_ms + TEMPLATE_EVERY_MS;
+        }
+        match &mut self.format {
+            Format::NetFlow9(router) => router.datagram(time_ms, batch, with_template),
+            Format::Ipfix(router) => router.datagram(time_ms, batch, with_template),
+            Format::Sflow(switch) => switch.datagram(time_ms, batch),
+        }
+    }
+}
+
+/// Input and output interface of a flow: 1 leads out of the site, 2 and up are its inner networks.
+#[must_use]
+pub fn interfaces(record: &Record) -> (u16, u16) {
+    let of = |address: Ipv4Addr| match address.octets() {
+        [10, _, network, _] => 2 + u16::from(network) / 10,
+        _ => 1,
+    };
+    (of(record.source.address), of(record.destination.address))
+}
