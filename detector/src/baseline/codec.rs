@@ -7,8 +7,16 @@ use super::daily_maxima::DAYS;
 
 const VERSION: u8 = 1;
 /// Length of the stored form.
-const LENGTH: usize = 1 + 8 + 4 * (SLOTS + 24 + CHANNELS * DAYS + 3 * CHANNELS + 3 * EXPERTS + 12)
-    + 4 + 4 + 2 * HOURS_OF_WEEK + 2 + 2 * SLOTS + HOURS_OF_WEEK + 2;
+const LENGTH: usize = 1
+    + 8
+    + 4 * (SLOTS + 24 + CHANNELS * DAYS + 3 * CHANNELS + 3 * EXPERTS + 12)
+    + 4
+    + 4
+    + 2 * HOURS_OF_WEEK
+    + 2
+    + 2 * SLOTS
+    + HOURS_OF_WEEK
+    + 2;
 
 /// Why bytes are not the state of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -143,7 +151,8 @@ impl Compact {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         let positive = |values: &[f32]| values.iter().all(|value| value.is_finite() && *value > 0.0);
         let shares = |values: &[f32]| values.iter().all(|value| (0.0..=2.0).contains(value));
-        let levels = [self.mean, self.fast, self.slow, self.level, self.tracking, self.shift, self.mean_12, self.mean_48];
+        let levels =
+            [self.mean, self.fast, self.slow, self.level, self.tracking, self.shift, self.mean_12, self.mean_48];
         let checks = [
             ("daily profile", finite(&self.daily)),
             ("scale by hour", positive(&self.hourly_scale)),

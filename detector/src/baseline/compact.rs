@@ -188,3 +188,116 @@ fn usable(value: Option<f64>) -> Option<f64> {
 }
 
 const _: () = assert!(size_of::<Compact>() <= 1900, "a million series must fit into 2 GB");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{prior_l, record_score};
+    use super::*;
+
+    fn values(e: &Evidence) -> [f64; 12] {
+        [e.q, e.t0, e.t1, e.t2, e.ty, e.surprise, e.typical, e.lower95, e.upper95, e.lower99, e.upper99, e.z]
+    }
+
+    fn any_side() -> impl Strategy<Value = Side> {
+        prop_oneof![Just(Side::High), Just(Side::Low), Just(Side::Both)]
+    }
+
+    fn any_value() -> impl Strategy<Value = f64> {
+        prop_oneof![Just(0.0), 0.0..10.0, 0.0..1e9, Just(1e18), Just(f64::MAX), Just(f64::MIN_POSITIVE)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_series_gives_finite_results(
+            start in any::<i64>(),
+            span in prop_oneof![Just(900u32), Just(60), Just(3600), Just(86_400), any::<u32>()],
+            side in any_side(),
+            values_in in prop::collection::vec((any_value(), 0i64..12), 1..600),
+        ) {
+            let mut model = Compact::new(PRIOR_UNKNOWN);
+            let mut t = start;
+            for (x, gap) in values_in {
+                let e = model.observe(t, Some(x), span, side, true);
+                prop_assert!(values(&e).iter().all(|value| value.is_finite()), "{e:?}");
+                prop_assert!((0.0..=100.0).contains(&record_score(prior_l(e.q))));
+                prop_assert!(0.0 <= e.lower99 && e.lower99 <= e.lower95 && e.lower95 <= e.typical);
+                prop_assert!(e.typical <= e.upper95 && e.upper95 <= e.upper99);
+                t = t.wrapping_add(i64::from(span).wrapping_mul(1 + gap));
+            }
+            prop_assert!(Compact::from_bytes(&model.to_bytes()).is_ok());
+        }
+
+        #[test]
+        fn any_time_is_accepted(times in prop::collection::vec(any::<i64>(), 1..100), side in any_side()) {
+            let mut model = Compact::new(f64::NAN);
+            for t in times {
+                let e = model.observe(t, Some(5.0), 900, side, true);
+                prop_assert!(values(&e).iter().all(|value| value.is_finite()));
+            }
+        }
+
+        #[test]
+        fn more_traffic_never_lowers_the_score(
+            scale in 1.0..1e6f64,
+            // Also just before the knee may move: there the transform itself depends on the value.
+            learnt in prop_oneof![0i64..2500, Just(4), Just(16), Just(48), (1i64..20).prop_map(|day| day * 96 - 1)],
+            // A level change shortly before, so that the knee is about to move.
+            jump in prop_oneof![Just(1.0), 0.05..20.0f64],
+            noise in prop::collection::vec(0.5..1.5f64, 97),
+        ) {
+            let mut model = Compact::new(PRIOR_UNKNOWN);
+            for i in 0..learnt {
+                let day = (1.2 + (i % 96) as f64 / 96.0) * if i + 60 > learnt { jump } else { 1.0 };
+                model.observe(i * 900, Some((scale * day * noise[(i % 97) as usize]).floor()), 900, Side::High, false);
+            }
+            let mut last = f64::MIN;
+            for step in 0..400 {
+                let x = libm::expm1(f64::from(step) * 0.08);
+                let q = model.score(learnt * 900, Some(x), 900, Side::High, false).q;
+                prop_assert!(q >= last - 1e-5 * q.abs().max(1.0), "{q} at {x} after {last}");
+                last = q;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_missing() {
+        let mut model = Compact::new(PRIOR_UNKNOWN);
+        let untouched = model.clone();
+        for value in [None, Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)] {
+            assert_eq!(model.observe(0, value, 900, Side::High, true), Evidence::NONE);
+        }
+        assert_eq!(model, untouched);
+    }
+
+    #[test]
+    fn a_flood_scores_high_and_a_nightly_job_is_learnt() {
+        let mut model = Compact::new(PRIOR_UNKNOWN);
+        let mut noise = 1u32;
+        let mut job_scores = Vec::new();
+        let mut flood = 0.0;
+        for i in 0..96 * 40i64 {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let mut x = 100.0 + f64::from(noise >> 24) * 0.2;
+            let (day, slot) = (i / 96, i % 96);
+            let job = day >= 20 && slot == 8;
+            if job {
+                x += 2000.0;
+            }
+            if i == 96 * 19 + 50 {
+                x += 20_000.0;
+            }
+            let score = record_score(prior_l(model.observe(i * 900, Some(x), 900, Side::High, false).q));
+            if job {
+                job_scores.push(score);
+            } else if x > 10_000.0 {
+                flood = score;
+            }
+        }
+        assert!(flood > 75.0, "{flood}");
+        assert!(job_scores[0] > 50.0, "a new job is news: {job_scores:?}");
+        assert!(job_scores[17..].iter().all(|score| *score < 25.0), "but not for ever: {job_scores:?}");
+    }
+}

@@ -1,8 +1,6 @@
 //! Forecast and judgement of one value: everything that happens before learning, without touching the state.
 
-use super::compact::{
-    CHANNELS, Compact, EXPERTS, HOURS_OF_WEEK, NO_MAXIMUM, SCALE_AT_START, SLOTS, Side, WEEKLY_UNIT,
-};
+use super::compact::{CHANNELS, Compact, EXPERTS, HOURS_OF_WEEK, NO_MAXIMUM, SCALE_AT_START, SLOTS, Side, WEEKLY_UNIT};
 use super::daily_maxima::{self, DAYS};
 use super::evidence::{Evidence, MULTI_BUCKET_BONUS};
 use super::residual::{decades, survival_and_density, survival_of_mean};
@@ -222,11 +220,8 @@ impl Compact {
         let seasonal_scale = (f64::from(sigma[if seasonal { 3 } else { 1 }]) * hour_scale).max(SIGMA_FLOOR);
         let z = (y - seasonal_forecast) / seasonal_scale;
         // A job that moved by up to two slots is not a run of surprises.
-        let tolerant = if seasonal && z > 0.0 {
-            ((y - seasonal_forecast.max(forecast[5])) / seasonal_scale).max(0.0)
-        } else {
-            z
-        };
+        let tolerant =
+            if seasonal && z > 0.0 { ((y - seasonal_forecast.max(forecast[5])) / seasonal_scale).max(0.0) } else { z };
         let clipped = match side {
             Side::High => tolerant.clamp(-CLIP.0, CLIP.1),
             Side::Low => tolerant.clamp(-CLIP.1, CLIP.0),
