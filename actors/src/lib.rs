@@ -1,1 +1,38 @@
-//! Placeholder.
+//! What every role runs on: mailboxes, supervision, kinds of task, shutdown, latencies, and the seams for time,
+//! randomness and spawning. Small, on tokio's channels; the rest of the project uses tokio's clock and spawning only
+//! through here, so that a test (or a simulator) decides what happens when.
+
+pub mod clock;
+pub mod entropy;
+pub mod latency;
+pub mod mailbox;
+pub mod supervise;
+pub mod task;
+mod unwind;
+
+/// What a role is started with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Seams {
+    /// What time it is.
+    pub clock: clock::Clock,
+    /// Where random numbers come from.
+    pub entropy: entropy::Entropy,
+    /// Where tasks are spawned, and how they end.
+    pub tasks: task::Tasks,
+    /// How long each hop takes.
+    pub latencies: latency::Latencies,
+}
+
+impl Seams {
+    /// The seams of a node in production: the system's clock and randomness, no tasks yet.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(clock::Clock::system(), entropy::Entropy::system())
+    }
+
+    /// Seams on the given clock and randomness.
+    #[must_use]
+    pub fn new(clock: clock::Clock, entropy: entropy::Entropy) -> Self {
+        Self { clock, entropy, tasks: task::Tasks::new(), latencies: latency::Latencies::default() }
+    }
+}
