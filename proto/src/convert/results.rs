@@ -1,0 +1,369 @@
+//! Anomaly records and alerts from and to their messages.
+
+use spikewatch_domain::{
+    key::{Dimension, SiteName},
+    record::EventMillis,
+    span::Span,
+    window::Measure,
+};
+
+use super::Invalid;
+use crate::v1;
+
+/// A job's finding for one series and bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnomalyRecord {
+    /// Id of the job.
+    pub job: String,
+    /// Start of the bucket.
+    pub bucket_start: EventMillis,
+    /// Length of the bucket.
+    pub bucket_span: Span,
+    /// Site of the series; none for a global one.
+    pub site: Option<SiteName>,
+    /// What the job is split by; none for a global one.
+    pub dimension: Option<Dimension>,
+    /// The split value as text; empty for a global series.
+    pub value: String,
+    /// The job's function, as `high_sum`.
+    pub function: String,
+    /// What is counted.
+    pub measure: Measure,
+    /// What was measured.
+    pub actual: f64,
+    /// What the baseline expected.
+    pub typical: f64,
+    /// Lower end of the 95 % interval of the expectation.
+    pub lower: f64,
+    /// Upper end of it.
+    pub upper: f64,
+    /// 0 to 100; 3 warning, 25 minor, 50 major, 75 critical.
+    pub record_score: f64,
+    /// The score as it was when the record was made.
+    pub initial_record_score: f64,
+    /// How often such evidence is seen, 0 to 1.
+    pub probability: f64,
+    /// -5 (this bucket alone) to 5 (only the run of buckets).
+    pub multi_bucket_impact: f64,
+    /// Order of finalisation: grows by one with every record.
+    pub finalised: u64,
+    /// When it was finalised.
+    pub finalised_ms: EventMillis,
+    /// A member of its site was missing: the value may be too low.
+    pub incomplete: bool,
+    /// From a correction.
+    pub late: bool,
+    /// Buckets the series had learnt before.
+    pub buckets_seen: u32,
+    /// Heaviest contributors of the window, heaviest first within a field.
+    pub contributors: Vec<Contributor>,
+    /// Other measures of the same window.
+    pub companions: Vec<Companion>,
+}
+
+/// One contributor to a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contributor {
+    /// "site", "peer", "service", "user" or "process".
+    pub field: String,
+    /// Who.
+    pub value: String,
+    /// Events counted for it.
+    pub events: u64,
+    /// Bytes counted for it, both directions.
+    pub bytes: u64,
+    /// What both may miss at most, in bytes + 256 × events.
+    pub error: f64,
+}
+
+/// Another measure of the window that a record is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Companion {
+    /// Id of the job that watches it.
+    pub job: String,
+    /// The measure.
+    pub measure: Measure,
+    /// What was measured.
+    pub actual: f64,
+    /// What was expected.
+    pub typical: f64,
+    /// 0 to 100.
+    pub record_score: f64,
+}
+
+fn measure(field: &'static str, name: &str) -> Result<Measure, Invalid> {
+    Measure::ALL
+        .into_iter()
+        .find(|measure| measure.name() == name)
+        .ok_or_else(|| Invalid::new(field, format!("{name:?} is no measure")))
+}
+
+fn number(field: &'static str, value: f64, least: f64, most: f64) -> Result<f64, Invalid> {
+    if value >= least && value <= most {
+        Ok(value)
+    } else {
+        Err(Invalid::new(field, format!("{value} is outside {least} to {most}")))
+    }
+}
+
+impl TryFrom<v1::AnomalyRecord> for AnomalyRecord {
+    type Error = Invalid;
+
+    fn try_from(message: v1::AnomalyRecord) -> Result<Self, Invalid> {
+        let site = match message.site.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|e| Invalid::new("AnomalyRecord.site", format!("{e}")))?),
+        };
+        let dimension = match message.dimension.as_str() {
+            "" => None,
+            name => Some(
+                Dimension::ALL
+                    .into_iter()
+                    .find(|dimension| dimension.name() == name)
+                    .ok_or_else(|| Invalid::new("AnomalyRecord.dimension", format!("{name:?} is no dimension")))?,
+            ),
+        };
+        if message.job.is_empty() {
+            return Err(Invalid::new("AnomalyRecord.job", "is empty"));
+        }
+        let score = |field, value| number(field, value, 0.0, 100.0);
+        let value = |field, value| number(field, value, 0.0, f64::MAX);
+        Ok(Self {
+            bucket_span: Span::from_seconds(u64::from(message.bucket_seconds))
+                .map_err(|e| Invalid::new("AnomalyRecord.bucket_seconds", e.to_string()))?,
+            measure: measure("AnomalyRecord.measure", &message.measure)?,
+            actual: value("AnomalyRecord.actual", message.actual)?,
+            typical: value("AnomalyRecord.typical", message.typical)?,
+            lower: value("AnomalyRecord.lower", message.lower)?,
+            upper: value("AnomalyRecord.upper", message.upper)?,
+            record_score: score("AnomalyRecord.record_score", message.record_score)?,
+            initial_record_score: score("AnomalyRecord.initial_record_score", message.initial_record_score)?,
+            probability: number("AnomalyRecord.probability", message.probability, 0.0, 1.0)?,
+            multi_bucket_impact: number("AnomalyRecord.multi_bucket_impact", message.multi_bucket_impact, -5.0, 5.0)?,
+            job: message.job,
+            bucket_start: message.bucket_start_ms,
+            site,
+            dimension,
+            value: message.value,
+            function: message.function,
+            finalised: message.finalised,
+            finalised_ms: message.finalised_ms,
+            incomplete: message.incomplete,
+            late: message.late,
+            buckets_seen: message.buckets_seen,
+            contributors: message.contributors.into_iter().map(Contributor::from).collect(),
+            companions: message.companions.into_iter().map(Companion::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<AnomalyRecord> for v1::AnomalyRecord {
+    fn from(record: AnomalyRecord) -> Self {
+        Self {
+            job: record.job,
+            bucket_start_ms: record.bucket_start,
+            bucket_seconds: record.bucket_span.seconds(),
+            site: record.site.map(|site| site.as_str().to_owned()).unwrap_or_default(),
+            dimension: record.dimension.map(|dimension| dimension.name().to_owned()).unwrap_or_default(),
+            value: record.value,
+            function: record.function,
+            measure: record.measure.name().to_owned(),
+            actual: record.actual,
+            typical: record.typical,
+            lower: record.lower,
+            upper: record.upper,
+            record_score: record.record_score,
+            initial_record_score: record.initial_record_score,
+            probability: record.probability,
+            multi_bucket_impact: record.multi_bucket_impact,
+            finalised: record.finalised,
+            finalised_ms: record.finalised_ms,
+            incomplete: record.incomplete,
+            late: record.late,
+            buckets_seen: record.buckets_seen,
+            contributors: record.contributors.into_iter().map(v1::Contributor::from).collect(),
+            companions: record.companions.into_iter().map(v1::Companion::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Contributor> for Contributor {
+    fn from(message: v1::Contributor) -> Self {
+        let v1::Contributor { field, value, events, bytes, error } = message;
+        Self { field, value, events, bytes, error }
+    }
+}
+
+impl From<Contributor> for v1::Contributor {
+    fn from(contributor: Contributor) -> Self {
+        let Contributor { field, value, events, bytes, error } = contributor;
+        Self { field, value, events, bytes, error }
+    }
+}
+
+impl TryFrom<v1::Companion> for Companion {
+    type Error = Invalid;
+
+    fn try_from(message: v1::Companion) -> Result<Self, Invalid> {
+        Ok(Self {
+            measure: measure("Companion.measure", &message.measure)?,
+            actual: number("Companion.actual", message.actual, 0.0, f64::MAX)?,
+            typical: number("Companion.typical", message.typical, 0.0, f64::MAX)?,
+            record_score: number("Companion.record_score", message.record_score, 0.0, 100.0)?,
+            job: message.job,
+        })
+    }
+}
+
+impl From<Companion> for v1::Companion {
+    fn from(companion: Companion) -> Self {
+        Self {
+            job: companion.job,
+            measure: companion.measure.name().to_owned(),
+            actual: companion.actual,
+            typical: companion.typical,
+            record_score: companion.record_score,
+        }
+    }
+}
+
+/// What a rule makes of an anomaly record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// SHA-256 of rule, job, bucket and split value: 64 hexadecimal digits.
+    pub id: String,
+    /// Grows when the alert is updated, from 1.
+    pub version: u32,
+    /// Id of the rule.
+    pub rule_id: String,
+    /// Its name.
+    pub rule_name: String,
+    /// Id of the job.
+    pub job: String,
+    /// Start of the bucket.
+    pub bucket_start: EventMillis,
+    /// When the alert was made.
+    pub created: EventMillis,
+    /// The site; none for a global series.
+    pub site: Option<SiteName>,
+    /// The split value as text.
+    pub value: String,
+    /// 0 to 100.
+    pub record_score: f64,
+    /// One sentence: actual, typical, how many times, since when, top contributors.
+    pub reason: String,
+    /// The whole ECS document, JSON.
+    pub document: String,
+    /// Number of the execution that made it.
+    pub execution: u64,
+}
+
+impl TryFrom<v1::Alert> for Alert {
+    type Error = Invalid;
+
+    fn try_from(message: v1::Alert) -> Result<Self, Invalid> {
+        let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if message.id.len() != 64 || !hexadecimal(&message.id) {
+            return Err(Invalid::new("Alert.id", format!("{:?} is not 64 hexadecimal digits", message.id)));
+        }
+        let site = match message.site.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|e| Invalid::new("Alert.site", format!("{e}")))?),
+        };
+        Ok(Self {
+            record_score: number("Alert.record_score", message.record_score, 0.0, 100.0)?,
+            id: message.id,
+            version: message.version,
+            rule_id: message.rule_id,
+            rule_name: message.rule_name,
+            job: message.job,
+            bucket_start: message.bucket_start_ms,
+            created: message.created_ms,
+            site,
+            value: message.value,
+            reason: message.reason,
+            document: message.document,
+            execution: message.execution,
+        })
+    }
+}
+
+impl From<Alert> for v1::Alert {
+    fn from(alert: Alert) -> Self {
+        Self {
+            id: alert.id,
+            version: alert.version,
+            rule_id: alert.rule_id,
+            rule_name: alert.rule_name,
+            job: alert.job,
+            bucket_start_ms: alert.bucket_start,
+            created_ms: alert.created,
+            site: alert.site.map(|site| site.as_str().to_owned()).unwrap_or_default(),
+            value: alert.value,
+            record_score: alert.record_score,
+            reason: alert.reason,
+            document: alert.document,
+            execution: alert.execution,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> AnomalyRecord {
+        AnomalyRecord {
+            job: "high_bytes_out_by_host".into(),
+            bucket_start: 900_000,
+            bucket_span: Span::QUARTER_HOUR,
+            site: Some("berlin".parse().unwrap()),
+            dimension: Some(Dimension::Host),
+            value: "10.0.0.1".into(),
+            function: "high_sum".into(),
+            measure: Measure::BytesOut,
+            actual: 5e9,
+            typical: 1e6,
+            lower: 1e5,
+            upper: 1e7,
+            record_score: 91.5,
+            initial_record_score: 91.5,
+            probability: 1e-6,
+            multi_bucket_impact: -3.0,
+            finalised: 7,
+            finalised_ms: 1_800_000,
+            incomplete: false,
+            late: false,
+            buckets_seen: 1000,
+            contributors: vec![Contributor {
+                field: "peer".into(),
+                value: "203.0.113.9".into(),
+                events: 3,
+                bytes: 4_900_000_000,
+                error: 0.0,
+            }],
+            companions: vec![Companion {
+                job: "high_bytes_in_by_host".into(),
+                measure: Measure::BytesIn,
+                actual: 5e6,
+                typical: 4e6,
+                record_score: 2.0,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_wire() {
+        assert_eq!(AnomalyRecord::try_from(v1::AnomalyRecord::from(record())).unwrap(), record());
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let good = v1::AnomalyRecord::from(record());
+        let field = |message| AnomalyRecord::try_from(message).unwrap_err().field;
+        assert_eq!(field(v1::AnomalyRecord { record_score: f64::NAN, ..good.clone() }), "AnomalyRecord.record_score");
+        assert_eq!(field(v1::AnomalyRecord { measure: "flows".into(), ..good.clone() }), "AnomalyRecord.measure");
+        assert_eq!(field(v1::AnomalyRecord { bucket_seconds: 0, ..good.clone() }), "AnomalyRecord.bucket_seconds");
+        assert_eq!(field(v1::AnomalyRecord { site: "a b".into(), ..good }), "AnomalyRecord.site");
+    }
+}
