@@ -17,6 +17,7 @@ mod evidence;
 mod learn;
 mod predict;
 mod residual;
+pub mod table;
 
 pub use calibration::{CALIBRATE_AFTER_S, Calibration, prior_l, record_score};
 pub use codec::DecodeError;
