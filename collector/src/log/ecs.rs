@@ -75,34 +75,32 @@ impl EcsDecoder {
         if let Some(process) = document.process.text().filter(|process| self.excludes(process)) {
             return Err(Fault::new(Reason::Excluded, format!("traffic of {}", shown(process))));
         }
-        let by_role = [&document.source, &document.destination].iter().all(|end| end.ip == Scalar::Absent);
-        let names = if by_role { ["client", "server"] } else { ["source", "destination"] };
-        let (sender, receiver) =
-            if by_role { (&document.client, &document.server) } else { (&document.source, &document.destination) };
-        let (source, destination) = addresses(sender, receiver, names)?;
+        // Some firewalls know only who is client and who is server.
+        let by_role = document.source.ip == Scalar::Absent && document.destination.ip == Scalar::Absent;
+        let [sender, receiver] = if by_role {
+            [(&document.client, &CLIENT), (&document.server, &SERVER)]
+        } else {
+            [(&document.source, &SOURCE), (&document.destination, &DESTINATION)]
+        };
+        let (source, destination) = addresses(sender, receiver)?;
         let (start, end) = span(&document)?;
 
         let mut record = FlowRecord::between(source, destination, start / 1_000, end / 1_000);
         record.protocol = protocol_of(&document, source)?;
         if !protocol::is_icmp(record.protocol) {
-            record.source_port = sender.port.port(&field(names[0], "port"))?.unwrap_or_default();
-            record.destination_port = receiver.port.port(&field(names[1], "port"))?.unwrap_or_default();
+            record.source_port = sender.0.port.port(sender.1.port)?.unwrap_or_default();
+            record.destination_port = receiver.0.port.port(receiver.1.port)?.unwrap_or_default();
         }
         record.initiator_known = by_role || kind != Kind::OneWay;
         record.denied = document.denied;
         record.report = self.report(kind, &document, &record);
         if kind != Kind::Opened {
-            let of = |part| [field(names[0], part), field(names[1], part)];
-            let bytes = counts(&sender.bytes, &receiver.bytes, &document.network_bytes, of("bytes"), "network.bytes")?;
-            let packets = counts(
-                &sender.packets,
-                &receiver.packets,
-                &document.network_packets,
-                of("packets"),
-                "network.packets",
-            )?;
-            (record.source_bytes, record.destination_bytes) = bytes;
-            (record.source_packets, record.destination_packets) = packets;
+            let bytes = [sender, receiver].map(|(end, names)| (&end.bytes, names.bytes));
+            let packets = [sender, receiver].map(|(end, names)| (&end.packets, names.packets));
+            (record.source_bytes, record.destination_bytes) =
+                counts(bytes, (&document.network_bytes, "network.bytes"))?;
+            (record.source_packets, record.destination_packets) =
+                counts(packets, (&document.network_packets, "network.packets"))?;
         }
         record.annotations = annotations(document);
         Ok(record)
@@ -147,18 +145,34 @@ fn program(name: &str) -> &str {
     }
 }
 
-fn field(end: &str, part: &str) -> String {
-    format!("{end}.{part}")
+/// The fields of one end, by name.
+struct Names {
+    ip: &'static str,
+    port: &'static str,
+    bytes: &'static str,
+    packets: &'static str,
 }
 
-fn addresses(sender: &End<'_>, receiver: &End<'_>, names: [&str; 2]) -> Result<(IpAddr, IpAddr), Fault> {
-    let source = sender.ip.address(&field(names[0], "ip"))?;
-    let destination = receiver.ip.address(&field(names[1], "ip"))?;
-    match (source, destination) {
+const SOURCE: Names = Names { ip: "source.ip", port: "source.port", bytes: "source.bytes", packets: "source.packets" };
+const DESTINATION: Names = Names {
+    ip: "destination.ip",
+    port: "destination.port",
+    bytes: "destination.bytes",
+    packets: "destination.packets",
+};
+const CLIENT: Names = Names { ip: "client.ip", port: "client.port", bytes: "client.bytes", packets: "client.packets" };
+const SERVER: Names = Names { ip: "server.ip", port: "server.port", bytes: "server.bytes", packets: "server.packets" };
+
+fn addresses(sender: (&End<'_>, &Names), receiver: (&End<'_>, &Names)) -> Result<(IpAddr, IpAddr), Fault> {
+    let absent = |names: &Names| Err(Fault::new(Reason::BadLine, format!("{} is absent", names.ip)));
+    match (sender.0.ip.address(sender.1.ip)?, receiver.0.ip.address(receiver.1.ip)?) {
         (Some(source), Some(destination)) => Ok((source, destination)),
-        (None, None) => Err(Fault::new(Reason::NotIp, "neither source.ip nor destination.ip, client.ip or server.ip")),
-        (None, Some(_)) => Err(Fault::new(Reason::BadLine, format!("{}.ip is absent", names[0]))),
-        (Some(_), None) => Err(Fault::new(Reason::BadLine, format!("{}.ip is absent", names[1]))),
+        (None, None) => Err(Fault::new(
+            Reason::NotIp,
+            "no addresses: neither source.ip and destination.ip nor client.ip and server.ip",
+        )),
+        (None, Some(_)) => absent(sender.1),
+        (Some(_), None) => absent(receiver.1),
     }
 }
 
@@ -195,17 +209,14 @@ fn protocol_of(document: &Document<'_>, source: IpAddr) -> Result<u8, Fault> {
     Ok(protocol::of_family(number, source))
 }
 
+/// A field and its name.
+type Named<'d, 'a> = (&'d Scalar<'a>, &'static str);
+
 /// What each end sent. A total alone is counted as the sender's.
-fn counts(
-    sender: &Scalar<'_>,
-    receiver: &Scalar<'_>,
-    total: &Scalar<'_>,
-    names: [String; 2],
-    total_name: &str,
-) -> Result<(u64, u64), Fault> {
-    let [sender_name, receiver_name] = names;
-    match (sender.unsigned(&sender_name)?, receiver.unsigned(&receiver_name)?) {
-        (None, None) => Ok((total.unsigned(total_name)?.unwrap_or_default(), 0)),
+fn counts(ends: [Named<'_, '_>; 2], total: Named<'_, '_>) -> Result<(u64, u64), Fault> {
+    let [sender, receiver] = ends;
+    match (sender.0.unsigned(sender.1)?, receiver.0.unsigned(receiver.1)?) {
+        (None, None) => Ok((total.0.unsigned(total.1)?.unwrap_or_default(), 0)),
         (sent, returned) => Ok((sent.unwrap_or_default(), returned.unwrap_or_default())),
     }
 }

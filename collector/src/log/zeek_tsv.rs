@@ -34,8 +34,11 @@ impl Layout {
             *self = Self::default();
             match unescaped(separator) {
                 Some(separator) => self.separator = separator,
-                None => self.columns = Err(Fault::new(Reason::BadLine, "#separator is not one character")),
+                None => self.columns = Err(Fault::new(Reason::UnknownFormat, "#separator is not one character")),
             }
+            return;
+        }
+        if self.is_unreadable() {
             return;
         }
         let mut parts = line.split(|byte| *byte == self.separator);
@@ -73,6 +76,11 @@ impl Layout {
             }
         }
         Ok(connection)
+    }
+
+    /// True until the next `#separator` if this one can't be used.
+    fn is_unreadable(&self) -> bool {
+        matches!(&self.columns, Err(fault) if fault.reason == Reason::UnknownFormat)
     }
 
     fn is_other_log(&self) -> bool {
