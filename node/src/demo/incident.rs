@@ -1,6 +1,6 @@
 //! The five staged incidents of the last days: four that must alert, and one that must not.
 
-use super::host::{Habit, Host};
+use super::host::{Habit, Host, Server};
 use super::network::{Network, ephemeral, stranger};
 use super::random::Random;
 use super::rhythm::{DAY_MS, DAYS, HOUR_MS, START_MS, STEP_MS};
@@ -78,7 +78,12 @@ pub(super) fn stage(network: &mut Network) -> Vec<Staged> {
     let scanner = choose(network, &mut taken, &mut random, is_office);
     let worm = choose(network, &mut taken, &mut random, is_office);
     let leaver = choose(network, &mut taken, &mut random, is_office);
-    let saver = choose(network, &mut taken, &mut random, |host| backup_of(host).is_some());
+    let saver = choose(
+        network,
+        &mut taken,
+        &mut random,
+        |host| matches!(&host.habit, Habit::Server(server) if server.backup.is_some()),
+    );
     let site = network.hosts.get(scanner).map_or(0, |host| host.site);
     let scanned = choose(network, &mut taken, &mut random, |host| host.site == site && is_public(host));
 
@@ -86,7 +91,8 @@ pub(super) fn stage(network: &mut Network) -> Vec<Staged> {
         let victim = address(network, flooded);
         let start = at(saturday, random.within(9.0, 21.0));
         let length = minute * (12 + random.below(14));
-        let packets_a_minute = random.within(60_000.0, 100_000.0);
+        let usual = server_of(network, flooded).map_or(1_000.0, Server::usual_packets_in);
+        let packets_a_minute = usual * random.within(250.0, 500.0) / 15.0;
         let rate = packets_a_minute / 60.0;
         let script = Script::Flood { victim: Endpoint::new(victim, 443), bots: 600, packets_a_minute };
         let story = format!("600 senders flood {victim} with {rate:.0} packets a second");
@@ -94,7 +100,7 @@ pub(super) fn stage(network: &mut Network) -> Vec<Staged> {
     };
     let host_scan = {
         let from = address(network, worm);
-        let hosts = 400 + random.below(400);
+        let hosts = 500 + random.below(400);
         let start = at(sunday, random.within(8.0, 20.0));
         let first = Ipv4Addr::from(u32::from(stranger(&mut random)) & 0xffff_f000);
         let story = format!("{from} tries port 445 on {hosts} hosts outside, like a worm");
@@ -106,7 +112,11 @@ pub(super) fn stage(network: &mut Network) -> Vec<Staged> {
         let to = Endpoint::new(stranger(&mut random), 443);
         let start = at(monday, random.within(1.0, 3.5));
         let length = minute * (60 + random.below(60));
-        let bytes_a_minute = random.within(60_000.0, 120_000.0);
+        let usual = match network.hosts.get(leaver).map(|host| &host.habit) {
+            Some(Habit::Office(office)) => office.idle_bytes(),
+            _ => 10_000.0,
+        };
+        let bytes_a_minute = usual * random.within(70.0, 130.0) / 15.0;
         let total = bytes_a_minute * (length / minute) as f64 / 1e6;
         let story = format!("{} sends {total:.1} MB by night to {}, never seen before", from.address, to.address);
         let script = Script::Exfiltration { from, to, bytes_a_minute };
@@ -148,9 +158,9 @@ fn is_public(host: &Host) -> bool {
     matches!(host.habit, Habit::Server(_)) && host.address.octets()[3] > 13
 }
 
-fn backup_of(host: &Host) -> Option<&super::host::Backup> {
-    match &host.habit {
-        Habit::Server(server) => server.backup.as_ref(),
+fn server_of(network: &Network, host: usize) -> Option<&Server> {
+    match &network.hosts.get(host)?.habit {
+        Habit::Server(server) => Some(server),
         _ => None,
     }
 }
@@ -184,8 +194,8 @@ fn stage_backup(network: &mut Network, host: usize, night: u64, random: &mut Ran
     // Asked without its randomness: the usual start of that night, then late by most of the jitter.
     let usual = START_MS + night * DAY_MS + (backup.hour * HOUR_MS as f64) as u64
         - if backup.hour >= 12.0 { DAY_MS } else { 0 };
-    let start = usual + (backup.jitter * random.within(0.7, 0.95) * HOUR_MS as f64) as u64;
-    backup.staged = Some((night, start, random.within(1.15, 1.25)));
+    let start = usual + (backup.jitter * random.within(0.5, 0.75) * HOUR_MS as f64) as u64;
+    backup.staged = Some((night, start, random.within(1.08, 1.15)));
     let (start, bytes) = backup.of_night(seed, address, night);
     let length = (bytes / backup.speed * 1000.0) as u64;
     let late = (start - usual) / 60_000;

@@ -7,6 +7,7 @@ use super::random::Random;
 use super::rhythm::{DAY_MS, DAYS, START_MS, STEP_MS};
 use super::traffic::{Conversation, Record};
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Everything that follows from a seed. Cheap to make and to clone.
@@ -39,10 +40,9 @@ impl Scenario {
         INTERNAL_NETWORKS.map(String::from).to_vec()
     }
 
-    /// Number of internal hosts.
-    #[must_use]
-    pub fn host_count(&self) -> usize {
-        self.network.hosts.len()
+    /// Addresses of the internal hosts.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.network.hosts.iter().map(|host| host.address)
     }
 
     /// What is staged, by time of start.
