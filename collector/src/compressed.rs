@@ -75,6 +75,8 @@ impl<D: Offset + Read> Read for Explained<D> {
         self.decoder.read(buffer).map_err(|error| {
             let (format, offset) = (self.format, self.decoder.offset());
             match error.kind() {
+                // Not the stream's fault: what it is read from said so.
+                _ if error.raw_os_error().is_some() => error,
                 io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => error,
                 io::ErrorKind::UnexpectedEof => {
                     let text = format!("truncated {format} stream: it ends at offset {offset}, before it is complete");

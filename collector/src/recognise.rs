@@ -88,7 +88,7 @@ fn export(head: &[u8]) -> Option<Format> {
         // Header of 24 bytes, 1–30 records of 48 (Cisco, NetFlow Export Datagram Format).
         (5, 1..=30) if head.len() >= 24 => Some(Format::Netflow),
         // A wrong count in one datagram that is otherwise whole.
-        (5, _) if head.len() >= 72 && (head.len() - 24) % 48 == 0 => Some(Format::Netflow),
+        (5, _) if head.len() >= 72 && (head.len() - 24).is_multiple_of(48) => Some(Format::Netflow),
         // RFC 3954 section 5.1.
         (9, count) if count > 0 && set(20, 0..=1) => Some(Format::Netflow),
         // RFC 7011 section 3.1; set ids 2 and 3 are templates.

@@ -42,6 +42,27 @@ fn the_two_documents_of_a_defend_connection_are_linked() {
 }
 
 #[test]
+fn one_defend_document_for_a_whole_connection_is_complete() {
+    let out = decode(
+        r#"{"@timestamp":"2026-01-05T10:00:00Z","event":{"category":["network"],"type":["start","end"],"module":"endpoint",
+        "action":["connection_attempted","disconnect_received"]},"source":{"ip":"10.0.0.32","port":5,"bytes":7},
+        "destination":{"ip":"203.0.113.9","port":443,"bytes":9}}"#
+            .replace('\n', "")
+            .as_str(),
+    );
+    assert_eq!(out.records[0].report, Report::Complete);
+    assert_eq!((out.records[0].source_bytes, out.records[0].destination_bytes), (7, 9));
+}
+
+#[test]
+fn a_flow_id_alone_makes_no_cumulative_report() {
+    let out = decode(&document(
+        r#""@timestamp":1,"flow.id":"f1","source.ip":"10.0.0.1","destination.ip":"10.0.0.2","network.bytes":9"#,
+    ));
+    assert_eq!(out.records[0].report, Report::Complete);
+}
+
+#[test]
 fn look_ups_shippers_and_other_categories_are_left_out_with_their_reason() {
     let reasons: Vec<Reason> = decode(DEFEND).faults.iter().map(|fault| fault.reason).collect();
     assert_eq!(reasons, [Reason::NotFlow, Reason::Excluded, Reason::NotFlow]);

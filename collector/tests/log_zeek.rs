@@ -80,7 +80,7 @@ fn each_bad_line_says_what_is_wrong_and_loses_nothing_else() {
         ("1767607200.0\t10.0.0.1\t10.0.0.2", Reason::Truncated, "3 columns, the header 4"),
         ("1767607200.0\t10.0.0.1\t10.0.0.2\t-5", Reason::OutOfRange, "orig_ip_bytes is \"-5\""),
         ("1767607200.0\t10.0.0.300\t10.0.0.2\t5", Reason::BadLine, "id.orig_h is \"10.0.0.300\""),
-        ("-1.0\t10.0.0.1\t10.0.0.2\t5", Reason::BadLine, "ts is \"-1.0\""),
+        ("-1.0\t10.0.0.1\t10.0.0.2\t5", Reason::OutOfRange, "ts is \"-1.0\""),
         ("99999999999999999.0\t10.0.0.1\t10.0.0.2\t5", Reason::OutOfRange, "ts is \"99999999999999999.0\""),
         ("-\t10.0.0.1\t10.0.0.2\t5", Reason::BadLine, "ts is absent"),
         ("{\"ts\":1,", Reason::BadLine, "no JSON at column 8"),

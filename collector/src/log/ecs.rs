@@ -223,12 +223,13 @@ fn counts(ends: [Named<'_, '_>; 2], total: Named<'_, '_>) -> Result<(u64, u64), 
 
 fn annotations(document: Document<'_>) -> Option<Box<Annotations>> {
     let name = |value: &Scalar<'_>| value.text().filter(|text| !text.is_empty()).map(identity::name);
+    let hash = |value: &Scalar<'_>| value.text().filter(|text| !text.is_empty()).map(identity::of);
     let annotations = Annotations {
         host_name: name(&document.host_name),
         user: name(&document.user),
         process: name(&document.process),
-        connection: document.community_id.text().map(identity::of),
-        sensor: document.agent.text().map_or(0, identity::of),
+        connection: hash(&document.community_id),
+        sensor: hash(&document.agent).unwrap_or_default(),
         host_addresses: document.host_addresses,
     };
     (annotations != Annotations::default()).then(|| Box::new(annotations))

@@ -38,7 +38,7 @@ pub(super) struct Document<'a> {
     pub(super) is_network: bool,
     /// `event.category` as far as it was none: the last value.
     pub(super) category: Scalar<'a>,
-    /// `event.type` holds `start`, `end`.
+    /// `event.type` or Elastic Defend's `event.action` says that something starts, ends. One document may say both.
     pub(super) starts: bool,
     pub(super) ends: bool,
     /// `event.type` holds `denied`, or `event.outcome` says so.
@@ -196,7 +196,11 @@ impl<'a> Fields<'a> for Document<'a> {
             Field::Start => self.start = value,
             Field::Finish => self.end = value,
             Field::Duration => self.duration = value,
-            Field::Action => self.action = value,
+            Field::Action => {
+                self.starts |= matches!(value.text(), Some("connection_attempted" | "connection_accepted"));
+                self.ends |= value.is("disconnect_received");
+                self.action = value;
+            }
             Field::Module => self.module = value,
             Field::Dataset => self.dataset = value,
             Field::Category => {

@@ -42,18 +42,20 @@ pub(super) fn of(document: &Document<'_>) -> Kind {
     if module == "netflow" || dataset.starts_with("netflow.") || document.action.is("netflow_flow") {
         return Kind::OneWay;
     }
-    if document.flow.text().is_some() { Kind::Flow } else { Kind::Event }
+    // Packetbeat's reports, though whatever passed them on left out the agent.
+    let is_report = document.kind.is("flow") || document.action.is("network_flow");
+    if is_report && document.flow.text().is_some() { Kind::Flow } else { Kind::Event }
 }
 
-/// Elastic Defend: two documents for a connection, and DNS and HTTP events beside them.
+/// Elastic Defend: a document when a connection opens and one when it closes, or one for both; and DNS and HTTP events
+/// beside them.
 fn of_defend(document: &Document<'_>) -> Kind {
-    match document.action.text() {
-        Some("connection_attempted" | "connection_accepted") => Kind::Opened,
-        Some("disconnect_received") => Kind::Closed,
-        Some("lookup_requested" | "lookup_result") => Kind::Other("a DNS look-up"),
-        _ if document.starts => Kind::Opened,
-        _ if document.ends => Kind::Closed,
-        _ => Kind::Other("an Elastic Defend event that opens or closes no connection"),
+    match (document.action.text(), document.starts, document.ends) {
+        (Some("lookup_requested" | "lookup_result"), _, _) => Kind::Other("a DNS look-up"),
+        (_, true, true) => Kind::Event,
+        (_, true, false) => Kind::Opened,
+        (_, false, true) => Kind::Closed,
+        (_, false, false) => Kind::Other("an Elastic Defend event that opens or closes no connection"),
     }
 }
 

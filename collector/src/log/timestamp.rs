@@ -86,11 +86,15 @@ fn from_text(text: &str) -> Result<Micros, Wrong> {
     if let Some((whole, micros)) = decimal(text) {
         return scaled(whole, micros);
     }
+    if text.strip_prefix('-').is_some_and(|rest| decimal(rest).is_some()) {
+        return Err(Wrong::Range);
+    }
     let text = nine_digits(text);
-    let parsed = text.parse::<Timestamp>().ok().or_else(|| {
-        let local = text.parse::<DateTime>().ok()?;
-        Offset::UTC.to_timestamp(local).ok()
-    });
+    let parsed = match text.get(10..) {
+        Some(time) if time.contains(['Z', 'z', '+', '-', '[']) => text.parse::<Timestamp>().ok(),
+        // No zone.
+        _ => text.parse::<DateTime>().ok().and_then(|local| Offset::UTC.to_timestamp(local).ok()),
+    };
     match parsed {
         Some(time) => u64::try_from(time.as_microsecond()).map_err(|_| Wrong::Range),
         // The shape of a date, but no such day or hour.
@@ -162,8 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_can_t_be_is_no_utc() {
+        assert_eq!(of("2026-01-05T12:00:00+99:00"), Err(Reason::OutOfRange));
+    }
+
+    #[test]
     fn impossible_times_are_out_of_range_and_other_text_is_a_bad_line() {
-        for text in ["1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z", "2026-13-01T00:00:00Z", "99999999999999999999"] {
+        for text in
+            ["1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z", "2026-13-01T00:00:00Z", "-1.0", "99999999999999999999"]
+        {
             assert_eq!(of(text), Err(Reason::OutOfRange), "{text}");
         }
         for text in ["yesterday", "", "12:00"] {
