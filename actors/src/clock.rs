@@ -72,7 +72,7 @@ mod tests {
         let (clock, event) = Clock::event();
         let other = clock.clone();
         event.advance(500);
-        event.clone().advance(400);
+        event.advance(400);
         assert_eq!((clock.now_ms(), other.now_ms()), (500, 500));
         assert!(clock.is_event_time());
     }

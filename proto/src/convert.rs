@@ -1,5 +1,8 @@
 //! From wire to domain and back. Everything untrusted is checked here, once; an error names the field and what it held.
 
+pub mod cluster;
+pub mod commit;
+pub mod ingest;
 pub mod results;
 pub mod windows;
 
