@@ -1,5 +1,7 @@
 //! Learning, after scoring: bounded influence, so that an attack does not become normal and a new routine does.
 
+#![allow(clippy::needless_range_loop, reason = "the arrays of the experts are walked side by side")]
+
 use super::compact::{Compact, WEEKLY_UNIT};
 use super::daily_maxima::DAYS;
 use super::predict::{EMPTY_DAY, Prediction, SIGMA_FLOOR, rebased_slot};

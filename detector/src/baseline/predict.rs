@@ -1,5 +1,7 @@
 //! Forecast and judgement of one value: everything that happens before learning, without touching the state.
 
+#![allow(clippy::needless_range_loop, reason = "the arrays of the experts are walked side by side")]
+
 use super::compact::{CHANNELS, Compact, EXPERTS, HOURS_OF_WEEK, NO_MAXIMUM, SCALE_AT_START, SLOTS, Side, WEEKLY_UNIT};
 use super::daily_maxima::{self, DAYS};
 use super::evidence::{Evidence, MULTI_BUCKET_BONUS};
