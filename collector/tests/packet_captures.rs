@@ -114,3 +114,73 @@ fn every_packet_of_every_capture_is_in_a_flow_or_a_counted_fault() {
         sums.faults
     );
 }
+
+const LINK: &str = "tshark refuses the whole file for its link type; we count its packets as of an unsupported link";
+const CUT: &str = "the file was cut within the IP header, of which tshark takes the length all the same";
+const ZERO: &str = "a length of 0 (sent before segmentation, or invalid): we take the length on the wire, tshark none";
+const JUMBO: &str = "the jumbo option contradicts the length on the wire: we take what was on the wire";
+const INNER_ZERO: &str = "the inner length is 0: we take the length on the wire; tshark does not enter the tunnel";
+
+/// Where we count on purpose what tshark does not, or the other way round, and why.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("LINKTYPE_IPV6_invalid.pcap", "IPv4 on a link that is said to carry IPv6: we believe the packet"),
+    ("bad-ipv4-version-pgm-heapoverflow.pcap", CUT),
+    ("bigtcp-ipv4-geneve-ipv4.pcap", INNER_ZERO),
+    ("bigtcp-ipv4-geneve-ipv6.pcap", INNER_ZERO),
+    ("bigtcp-ipv4-vxlan-ipv4.pcap", INNER_ZERO),
+    ("bigtcp-ipv4-vxlan-ipv6.pcap", INNER_ZERO),
+    ("bigtcp-ipv6-geneve-ipv4.pcap", INNER_ZERO),
+    ("bigtcp-ipv6-geneve-ipv6.pcap", INNER_ZERO),
+    ("bigtcp-ipv6-vxlan-ipv4.pcap", INNER_ZERO),
+    ("bigtcp-ipv6-vxlan-ipv6.pcap", INNER_ZERO),
+    ("bigtcp-ipv6.pcap", ZERO),
+    ("brcm-tag-prepend.pcap", LINK),
+    ("brcm-tag.pcap", LINK),
+    ("dsa-high-vid.pcap", LINK),
+    ("dsa.pcap", LINK),
+    ("edsa-high-vid.pcap", LINK),
+    ("edsa.pcap", LINK),
+    ("frf16_magic_ie-oobr.pcap", LINK),
+    ("hoobr_juniper3.pcap", LINK),
+    ("icmpv6-length-zero.pcapng", ZERO),
+    ("ipv4_invalid_length.pcap", CUT),
+    ("ipv4_invalid_total_length_2.pcap", "a total length under the header's: malformed for us, counted by tshark"),
+    ("ipv6-too-long-jumbo.pcap", JUMBO),
+    ("ipv6_39_byte_header.pcap", CUT),
+    ("ipv6_frag6_negative_len.pcap", ZERO),
+    ("ipv6_invalid_length.pcap", CUT),
+    ("ipv6_jumbogram_invalid_length.pcap", JUMBO),
+    ("ipv6_missing_jumbo_payload_option.pcap", ZERO),
+    ("juniper_es_oobr.pcap", LINK),
+    ("juniper_monitor_invalid_cookie_length.pcap", LINK),
+    ("kday6.pcap", LINK),
+    ("quic_32_bit_pointer_overflow.pcap", JUMBO),
+    ("vtp_asan-2.pcap", LINK),
+    ("vtp_asan-3.pcap", LINK),
+    ("vtp_asan.pcap", LINK),
+];
+
+#[test]
+fn packets_and_bytes_agree_with_tshark() {
+    let Some(files) = captures() else { return };
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/goldens/captures.csv");
+    let golden = fs::read_to_string(golden).unwrap();
+    let mut differing = Vec::new();
+    let mut compared = 0;
+    for line in golden.lines().skip(1) {
+        let (name, expected) = line.split_once(',').unwrap();
+        let Some(path) = files.iter().find(|path| path.ends_with(name)) else {
+            println!("{name} is not there");
+            continue;
+        };
+        let outcome = run(path);
+        let ours = format!("{},{},{}", outcome.packets, outcome.ip_packets, outcome.ip_bytes);
+        compared += 1;
+        let excepted = EXCEPTIONS.iter().any(|&(file, _)| path.ends_with(file));
+        if (ours == expected) == excepted {
+            differing.push(format!("{name}: ours {ours}, tshark {expected}, {:?} {:?}", outcome.faults, outcome.error));
+        }
+    }
+    println!("{compared} files compared, {} exceptions", EXCEPTIONS.len());
+    assert!(differing.is_empty(), "packets, IP packets, IP bytes:\n{}", differing.join("\n"));
+}

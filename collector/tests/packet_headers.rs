@@ -84,6 +84,10 @@ fn every_tunnel_is_entered() {
         udp_to(4789, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &inner_frame].concat()),
         udp_to(8472, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &inner_frame].concat()),
         udp_to(6081, &[&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 2, 3, 4][..], &inner_frame].concat()),
+        udp_to(6635, &[&[0, 1, 1, 64][..], &packet].concat()),
+        gre(&[0, 0, 0x88, 0x3e], &packet),
+        gre(&[0, 0, 0x88, 0x3e, 0, 0, 0, 0], &packet),
+        carried_by(143, &inner_frame),
         carried_by(97, &[&[0x30, 0][..], &inner_frame].concat()),
     ];
     for (number, data) in cases.iter().enumerate() {
@@ -219,7 +223,7 @@ proptest! {
     fn agrees_with_etherparse(source in any::<[u8; 16]>(), destination in any::<[u8; 16]>(), ports in any::<(u16, u16)>(),
                               version_4 in any::<bool>(), tcp in any::<bool>(), flags in any::<(bool, bool, bool)>(),
                               payload in prop::collection::vec(any::<u8>(), 0..300)) {
-        prop_assume!(![4789, 8472, 6081].contains(&ports.1));
+        prop_assume!(![4789, 8472, 6081, 6635].contains(&ports.1));
         let first_four = |address: [u8; 16]| [address[0], address[1], address[2], address[3]];
         let builder = PacketBuilder::ethernet2([1; 6], [2; 6]);
         let builder = if version_4 {
