@@ -120,7 +120,8 @@ impl FlowTable {
     pub fn expire(&mut self, now_ms: u64, out: &mut Vec<FlowRecord>) {
         self.clock = self.clock.max(now_ms);
         while let Some((due, what, slot)) = self.next_due() {
-            if due > self.clock {
+            // A saturated sum lies beyond any time.
+            if due > self.clock || due == u64::MAX {
                 return;
             }
             if what == Due::Active {
