@@ -95,7 +95,7 @@ fn seconds(values: &Values, slot: Slot) -> Option<EventMillis> {
 fn ntp_millis(ntp: u64) -> EventMillis {
     let seconds = ((ntp >> 32) as u32).wrapping_sub(NTP_TO_UNIX);
     let fraction = ntp & u64::from(u32::MAX);
-    u64::from(seconds) * 1000 + (fraction * 1000 >> 32)
+    u64::from(seconds) * 1000 + ((fraction * 1000) >> 32)
 }
 
 /// How long a flow lasted, where its ends are not both told: as such, or as the difference of two uptimes.

@@ -58,6 +58,6 @@ impl<'a> Cursor<'a> {
     /// The next `length` bytes, or what there is of them.
     pub(super) fn part_or_rest(&mut self, length: usize) -> Cursor<'a> {
         let length = length.min(self.bytes.len());
-        self.part(length).unwrap_or(Cursor::new(&[], self.offset))
+        self.part(length).unwrap_or(Self { bytes: &[], offset: self.offset })
     }
 }
