@@ -1,5 +1,6 @@
 //! Every real capture at hand: nothing panics or hangs, each packet is in a flow or has a counted fault, flows add up to
 //! their packets, and packets and bytes agree with tshark (`tests/data/goldens/captures.csv`, made by `captures.py`).
+//! With SPIKEWATCH_SHOW_PACKETS set, each packet is printed, to be compared with what `captures.py` shows.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

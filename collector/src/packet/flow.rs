@@ -1,5 +1,6 @@
 //! One bidirectional flow: who its ends are, what was counted since it was last reported, and whether TCP has ended it.
 
+use std::mem;
 use std::net::IpAddr;
 
 use rapidhash::v3::rapidhash_v3;
@@ -63,30 +64,33 @@ impl Ends {
     }
 }
 
-/// Bytes and packets that one end sent.
+/// Bytes and packets that one end sent since the last report.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     bytes: u64,
     packets: u64,
-    finished: bool,
 }
 
-/// A flow that is going on.
+/// A flow that is going on. Two cache lines: with many flows, fetching them is what a packet costs.
 #[derive(Debug, Clone)]
+#[repr(align(64))]
 pub(super) struct Flow {
     /// As the first packet says; the source is who opened the conversation.
     pub(super) ends: Ends,
     pub(super) hash: u64,
-    /// Times of the first and last packet of the part that is not reported yet.
-    span: Option<(u64, u64)>,
+    /// Clock of the table at the flow's last packet, and at the first packet of the part that is not reported yet.
+    pub(super) touched: u64,
+    pub(super) part_began: u64,
+    /// Least and greatest time of the packets that are not reported yet.
+    start: u64,
+    end: u64,
     from_source: Sent,
     from_destination: Sent,
     reported: bool,
     estimated: bool,
+    source_finished: bool,
+    destination_finished: bool,
     reset: bool,
-    /// Clock of the table at the flow's last packet, and at the first packet of the part that is not reported yet.
-    pub(super) touched: u64,
-    pub(super) part_began: u64,
 }
 
 impl Flow {
@@ -98,14 +102,17 @@ impl Flow {
         Self {
             ends: if answer { ends.reversed() } else { ends },
             hash,
-            span: None,
+            touched: 0,
+            part_began: 0,
+            start: u64::MAX,
+            end: 0,
             from_source: Sent::default(),
             from_destination: Sent::default(),
             reported: false,
             estimated: false,
+            source_finished: false,
+            destination_finished: false,
             reset: false,
-            touched: 0,
-            part_began: 0,
         }
     }
 
@@ -116,42 +123,45 @@ impl Flow {
 
     /// True if both ends have said FIN, or one RST: only stray packets follow.
     pub(super) fn has_ended(&self) -> bool {
-        self.reset || (self.from_source.finished && self.from_destination.finished)
+        self.reset || (self.source_finished && self.destination_finished)
     }
 
     /// True if there is nothing that has not been reported.
     pub(super) fn is_reported(&self) -> bool {
-        self.span.is_none()
+        self.from_source.packets == 0 && self.from_destination.packets == 0
     }
 
     /// Counts a packet of this flow, which stands for `sampling` ones.
     pub(super) fn count(&mut self, time: u64, packet: &Dissected, ends: &Ends, sampling: u32) {
-        let (start, end) = self.span.unwrap_or((time, time));
-        self.span = Some((start.min(time), end.max(time)));
+        (self.start, self.end) = (self.start.min(time), self.end.max(time));
         let factor = u64::from(sampling.max(1));
         self.estimated |= factor > 1;
-        let sent = if *ends == self.ends { &mut self.from_source } else { &mut self.from_destination };
+        let (sent, finished) = if *ends == self.ends {
+            (&mut self.from_source, &mut self.source_finished)
+        } else {
+            (&mut self.from_destination, &mut self.destination_finished)
+        };
         sent.bytes = sent.bytes.saturating_add(u64::from(packet.bytes).saturating_mul(factor));
         sent.packets = sent.packets.saturating_add(factor);
         if packet.protocol == TCP {
-            sent.finished |= packet.tcp_flags & FIN != 0;
+            *finished |= packet.tcp_flags & FIN != 0;
             self.reset |= packet.tcp_flags & RST != 0;
         }
     }
 
     /// What was counted since the last report, if anything; `goes_on` says whether more may follow.
     pub(super) fn report(&mut self, goes_on: bool) -> Option<FlowRecord> {
-        let (start, end) = self.span.take()?;
+        if self.is_reported() {
+            return None;
+        }
         let report = match (self.reported, goes_on) {
             (true, _) => Report::Continuation,
             (false, true) => Report::Partial,
             (false, false) => Report::Complete,
         };
         self.reported = true;
-        let (sent, answered) = (self.from_source, self.from_destination);
-        for side in [&mut self.from_source, &mut self.from_destination] {
-            *side = Sent { finished: side.finished, ..Sent::default() };
-        }
+        let (sent, answered) = (mem::take(&mut self.from_source), mem::take(&mut self.from_destination));
+        let (start, end) = (mem::replace(&mut self.start, u64::MAX), mem::take(&mut self.end));
         Some(FlowRecord {
             source_port: self.ends.source_port,
             destination_port: self.ends.destination_port,
