@@ -137,3 +137,106 @@ pub fn interfaces(record: &Record) -> (u16, u16) {
     };
     (of(record.source.address), of(record.destination.address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::traffic::{Endpoint, TCP, UDP};
+    use super::*;
+    use spikewatch_collector::export::{ExportDecoder, ExportLimits};
+    use spikewatch_collector::fault::Decoded;
+    use spikewatch_domain::record::{FlowRecord, Report};
+
+    fn flows(count: u64) -> Vec<Record> {
+        let mut random = Random::stream(11, &[]);
+        let mut endpoint = |network: u32| Endpoint {
+            address: Ipv4Addr::from((network << 24) + random.below(1 << 20) as u32),
+            port: random.below(65_536) as u16,
+        };
+        let ends: Vec<_> = (0..count).map(|_| (endpoint(10), endpoint(198))).collect();
+        let mut random = Random::stream(12, &[]);
+        ends.into_iter()
+            .map(|(source, destination)| {
+                let start = START_MS + random.below(800_000);
+                let packets = 1 + random.below(2_000);
+                let protocol = if random.chance(0.5) { TCP } else { UDP };
+                let (end, bytes) = (start + random.below(60_000), packets * (40 + random.below(1_400)));
+                let continues = random.chance(0.1);
+                Record { start, end, source, destination, protocol, flags: 0x1a, bytes, packets, continues }
+            })
+            .collect()
+    }
+
+    /// What comes out of the collector's decoder for what goes into an exporter, and how many templates were needed.
+    fn through(exporter: &mut Exporter, flows: &[Record]) -> Vec<FlowRecord> {
+        let mut random = Random::stream(13, &[]);
+        flows.iter().for_each(|flow| exporter.observe(flow, &mut random));
+        let mut sent = Vec::new();
+        exporter.send(START_MS + 400_000, &mut sent);
+        exporter.send(u64::MAX, &mut sent);
+        assert!(sent.is_sorted_by_key(|datagram| datagram.time_ms));
+        let (mut decoder, mut decoded) = (ExportDecoder::new(ExportLimits::default()), Decoded::default());
+        for datagram in &sent {
+            decoder.expire(datagram.time_ms, &mut decoded);
+            decoder.decode(datagram.exporter, datagram.time_ms, &datagram.payload, &mut decoded);
+        }
+        decoder.flush(&mut decoded);
+        assert!(decoded.faults.is_empty(), "{:?}", decoded.faults);
+        decoded.records
+    }
+
+    fn assert_equal(flow: &Record, record: &FlowRecord) {
+        assert_eq!((flow.start, flow.end), (record.start, record.end));
+        assert_eq!((IpAddr::V4(flow.source.address), flow.source.port), (record.source, record.source_port));
+        let destination = (record.destination, record.destination_port);
+        assert_eq!((IpAddr::V4(flow.destination.address), flow.destination.port), destination);
+        let counters = (record.protocol, record.source_bytes, record.source_packets);
+        assert_eq!((flow.protocol, flow.bytes, flow.packets), counters);
+        assert!(!record.estimated);
+    }
+
+    #[test]
+    fn routers_report_every_flow_as_it_was() {
+        let [mut netflow9, _, mut ipfix] = Exporter::all();
+        let mut flows = flows(3_000);
+        flows.sort_by_key(|flow| flow.end);
+        for (exporter, tells_cuts) in [(&mut netflow9, false), (&mut ipfix, true)] {
+            let records = through(exporter, &flows);
+            assert_eq!(records.len(), flows.len());
+            for (flow, record) in flows.iter().zip(&records) {
+                assert_equal(flow, record);
+                let cut = tells_cuts && flow.continues;
+                assert_eq!(record.report, if cut { Report::Partial } else { Report::Complete });
+            }
+        }
+    }
+
+    #[test]
+    fn the_switch_samples_one_packet_of_so_many() {
+        let [_, mut switch, _] = Exporter::all();
+        let flows = flows(2_000);
+        let records = through(&mut switch, &flows);
+        let rate = u64::from(SAMPLING_RATE);
+        let packets: u64 = records.iter().map(|record| record.source_packets + record.destination_packets).sum();
+        let bytes: u64 = records.iter().map(|record| record.source_bytes + record.destination_bytes).sum();
+        assert!(records.iter().all(|record| record.estimated && record.source_packets.is_multiple_of(rate)));
+        let near = |estimate: u64, truth: u64| (estimate as f64 / truth as f64 - 1.0).abs() < 0.03;
+        let (true_packets, true_bytes) =
+            flows.iter().fold((0, 0), |(packets, bytes), flow| (packets + flow.packets, bytes + flow.bytes));
+        assert!(near(packets, true_packets), "{packets} packets of {true_packets}");
+        assert!(near(bytes, true_bytes), "{bytes} bytes of {true_bytes}");
+    }
+
+    #[test]
+    fn templates_come_first_and_are_repeated() {
+        let [mut netflow9, _, _] = Exporter::all();
+        let mut random = Random::stream(1, &[]);
+        flows(3_000).iter().for_each(|flow| netflow9.observe(flow, &mut random));
+        let mut sent = Vec::new();
+        netflow9.send(u64::MAX, &mut sent);
+        // The first set of a datagram starts after 20 bytes of header; templates are in set 0.
+        let with_template: Vec<_> =
+            sent.iter().filter(|datagram| datagram.payload.get(20..22) == Some(&[0, 0])).collect();
+        assert_eq!(with_template.first().map(|datagram| datagram.time_ms), sent.first().map(|d| d.time_ms));
+        assert_eq!(with_template.len(), 2, "860 s at one every 600 s");
+    }
+}

@@ -1,9 +1,10 @@
 //! The five staged incidents of the last days: four that must alert, and one that must not.
 
-use super::host::{Habit, Host, Server};
+use super::host::{Habit, Host};
 use super::network::{Network, ephemeral, stranger};
 use super::random::Random;
 use super::rhythm::{DAY_MS, DAYS, HOUR_MS, START_MS, STEP_MS};
+use super::server::Server;
 use super::traffic::{ACTIVE_TIMEOUT_MS, Conversation, Endpoint, Record, TCP, knock, refusal};
 use std::net::{IpAddr, Ipv4Addr};
 

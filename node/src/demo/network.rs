@@ -1,8 +1,11 @@
 //! Who is there: the hosts of the two sites, and the world outside.
 
+use super::device::{Camera, Sensor};
 use super::exporter::Through;
-use super::host::{Camera, Habit, Host, Office, Sensor, Server};
+use super::host::{Habit, Host};
+use super::office::Office;
 use super::random::Random;
+use super::server::Server;
 use std::net::Ipv4Addr;
 
 /// Names of the sites; a host's `site` is an index into them.
