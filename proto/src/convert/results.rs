@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         let good = v1::AnomalyRecord::from(record());
-        let field = |message| AnomalyRecord::try_from(message).unwrap_err().field;
+        let field = |message: v1::AnomalyRecord| AnomalyRecord::try_from(message).unwrap_err().field;
         assert_eq!(field(v1::AnomalyRecord { record_score: f64::NAN, ..good.clone() }), "AnomalyRecord.record_score");
         assert_eq!(field(v1::AnomalyRecord { measure: "flows".into(), ..good.clone() }), "AnomalyRecord.measure");
         assert_eq!(field(v1::AnomalyRecord { bucket_seconds: 0, ..good.clone() }), "AnomalyRecord.bucket_seconds");

@@ -1,0 +1,368 @@
+//! The alert as an ECS document (Elastic Common Schema 9). What ECS has no field for is under `spikewatch`. Fields come in
+//! a fixed order, so that equal alerts are equal bytes.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use spikewatch_domain::{key::Dimension, record::EventMillis, window::Measure};
+use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
+
+use super::{
+    Finding,
+    kind::{Likely, Number},
+    quantity::{rounded, time},
+    reason,
+};
+use crate::rule::Rule;
+
+const ECS_VERSION: &str = "9.0.0";
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "@timestamp")]
+    timestamp: String,
+    message: &'a str,
+    ecs: Ecs,
+    event: Event<'a>,
+    rule: RuleFields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threat: Option<Threat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Host<'a>>,
+    #[serde(skip_serializing_if = "Addresses::is_empty")]
+    source: Addresses,
+    #[serde(skip_serializing_if = "Addresses::is_empty")]
+    destination: Addresses,
+    #[serde(skip_serializing_if = "Related::is_empty")]
+    related: Related<'a>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tags: &'a [String],
+    labels: Labels<'a>,
+    spikewatch: Numbers<'a>,
+}
+
+#[derive(Serialize)]
+struct Ecs {
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    kind: &'static str,
+    category: [&'static str; 1],
+    r#type: [&'static str; 1],
+    id: &'a str,
+    module: &'static str,
+    dataset: &'static str,
+    created: String,
+    start: String,
+    end: String,
+    severity: u8,
+    risk_score: u8,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct RuleFields<'a> {
+    id: &'a str,
+    name: &'a str,
+    version: String,
+    description: &'a str,
+    category: &'static str,
+}
+
+#[derive(Serialize)]
+struct Threat<'a> {
+    framework: &'a str,
+    tactic: Identified<'a>,
+    technique: Identified<'a>,
+}
+
+#[derive(Serialize)]
+struct Identified<'a> {
+    id: Vec<&'a str>,
+    name: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Host<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<[&'a str; 1]>,
+}
+
+#[derive(Serialize, Default)]
+struct Addresses {
+    ip: Vec<String>,
+}
+
+impl Addresses {
+    fn is_empty(&self) -> bool {
+        self.ip.is_empty()
+    }
+}
+
+#[derive(Serialize)]
+struct Related<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ip: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    user: Vec<&'a str>,
+}
+
+impl Related<'_> {
+    fn is_empty(&self) -> bool {
+        self.ip.is_empty() && self.hosts.is_empty() && self.user.is_empty()
+    }
+}
+
+#[derive(Serialize)]
+struct Labels<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'a str>,
+    job: &'a str,
+}
+
+#[derive(Serialize)]
+struct Numbers<'a> {
+    execution: u64,
+    job: &'a str,
+    function: &'a str,
+    measure: &'static str,
+    dimension: &'static str,
+    value: &'a str,
+    actual: f64,
+    typical: f64,
+    lower: f64,
+    upper: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    factor: Option<f64>,
+    record_score: f64,
+    initial_record_score: f64,
+    probability: f64,
+    multi_bucket_impact: f64,
+    bucket_start: String,
+    bucket_span_s: u32,
+    since: String,
+    buckets_seen: u32,
+    warming_up: bool,
+    incomplete: bool,
+    late: bool,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kind_evidence: Vec<Evidence>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    companions: Vec<CompanionFields<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    contributors: Vec<ContributorFields<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related: Vec<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    false_positives: &'a [String],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    guide: &'a str,
+}
+
+#[derive(Serialize)]
+struct Evidence {
+    measure: &'static str,
+    actual: f64,
+    typical: f64,
+}
+
+#[derive(Serialize)]
+struct CompanionFields<'a> {
+    job: &'a str,
+    measure: &'static str,
+    actual: f64,
+    typical: f64,
+    record_score: f64,
+}
+
+#[derive(Serialize)]
+struct ContributorFields<'a> {
+    field: &'a str,
+    value: &'a str,
+    events: u64,
+    bytes: u64,
+    /// Upper bound on what both may miss, in bytes + 256 × events.
+    error: f64,
+}
+
+/// The document as one line of JSON.
+pub(super) fn of(
+    rule: &Rule,
+    id: &str,
+    finding: &Finding<'_>,
+    likely: &Likely,
+    reason: &str,
+    execution: u64,
+    now: EventMillis,
+) -> String {
+    let record = finding.record;
+    let peers = addresses(record);
+    let host = host(record);
+    let (source, destination) = ends(record, &peers);
+    let bucket_end = record.bucket_start.saturating_add(record.bucket_span.millis());
+    let document = Document {
+        timestamp: time(record.bucket_start),
+        message: reason,
+        ecs: Ecs { version: ECS_VERSION },
+        event: Event {
+            kind: "alert",
+            category: ["network"],
+            r#type: ["info"],
+            id,
+            module: "spikewatch",
+            dataset: "spikewatch.alert",
+            created: time(now),
+            start: time(record.bucket_start),
+            end: time(bucket_end),
+            severity: rule.severity.number(),
+            risk_score: rule.risk_score,
+            reason,
+        },
+        rule: RuleFields {
+            id: &rule.id,
+            name: &rule.name,
+            version: rule.version.to_string(),
+            description: rule.description.trim(),
+            category: "Anomaly",
+        },
+        threat: threat(rule),
+        related: related(record, host.as_ref()),
+        host,
+        source,
+        destination,
+        tags: &rule.tags,
+        labels: Labels { site: record.site.as_ref().map(|site| site.as_str()), job: &record.job },
+        spikewatch: numbers(rule, finding, likely, execution),
+    };
+    // Only maps with keys that are no text can fail, and there are none.
+    serde_json::to_string(&document).unwrap_or_default()
+}
+
+fn numbers<'a>(rule: &'a Rule, finding: &'a Finding<'_>, likely: &Likely, execution: u64) -> Numbers<'a> {
+    let record = finding.record;
+    let evidence = |number: &Number| Evidence {
+        measure: number.measure.name(),
+        actual: rounded(number.actual),
+        typical: rounded(number.typical),
+    };
+    Numbers {
+        execution,
+        job: &record.job,
+        function: &record.function,
+        measure: record.measure.name(),
+        dimension: record.dimension.map_or("global", Dimension::name),
+        value: &record.value,
+        actual: record.actual,
+        typical: rounded(record.typical),
+        lower: rounded(record.lower),
+        upper: rounded(record.upper),
+        factor: reason::factor(record).map(rounded),
+        record_score: rounded(record.record_score),
+        initial_record_score: rounded(record.initial_record_score),
+        probability: rounded(record.probability),
+        multi_bucket_impact: rounded(record.multi_bucket_impact),
+        bucket_start: time(record.bucket_start),
+        bucket_span_s: record.bucket_span.seconds(),
+        since: time(finding.since),
+        buckets_seen: record.buckets_seen,
+        warming_up: is_warming_up(record),
+        incomplete: record.incomplete,
+        late: record.late,
+        kind: likely.kind.name(),
+        kind_evidence: likely.evidence.iter().map(evidence).collect(),
+        companions: record
+            .companions
+            .iter()
+            .map(|companion| CompanionFields {
+                job: &companion.job,
+                measure: companion.measure.name(),
+                actual: companion.actual,
+                typical: rounded(companion.typical),
+                record_score: rounded(companion.record_score),
+            })
+            .collect(),
+        contributors: record
+            .contributors
+            .iter()
+            .map(|Contributor { field, value, events, bytes, error }| ContributorFields {
+                field,
+                value,
+                events: *events,
+                bytes: *bytes,
+                error: rounded(*error),
+            })
+            .collect(),
+        related: finding.related.iter().map(String::as_str).collect(),
+        false_positives: &rule.false_positives,
+        guide: rule.note.trim(),
+    }
+}
+
+/// A series of less than a day doesn't know its day.
+fn is_warming_up(record: &AnomalyRecord) -> bool {
+    u64::from(record.buckets_seen) * u64::from(record.bucket_span.seconds()) < 86_400
+}
+
+fn threat(rule: &Rule) -> Option<Threat<'_>> {
+    let framework = &rule.threat.first()?.framework;
+    Some(Threat {
+        framework,
+        tactic: Identified {
+            id: rule.threat.iter().map(|threat| threat.tactic.id.as_str()).collect(),
+            name: rule.threat.iter().map(|threat| threat.tactic.name.as_str()).collect(),
+        },
+        technique: Identified {
+            id: rule.threat.iter().flat_map(|threat| &threat.technique).map(|named| named.id.as_str()).collect(),
+            name: rule.threat.iter().flat_map(|threat| &threat.technique).map(|named| named.name.as_str()).collect(),
+        },
+    })
+}
+
+fn host(record: &AnomalyRecord) -> Option<Host<'_>> {
+    if record.dimension != Some(Dimension::Host) {
+        return None;
+    }
+    Some(match record.value.parse::<IpAddr>() {
+        Ok(_) => Host { name: None, ip: Some([&record.value]) },
+        Err(_) => Host { name: Some(&record.value), ip: None },
+    })
+}
+
+/// Peers that are addresses.
+fn addresses(record: &AnomalyRecord) -> Vec<String> {
+    let peers = record.contributors.iter().filter(|contributor| contributor.field == "peer");
+    peers.filter(|peer| peer.value.parse::<IpAddr>().is_ok()).map(|peer| peer.value.clone()).collect()
+}
+
+/// Who sent and who received, as far as the measure tells.
+fn ends(record: &AnomalyRecord, peers: &[String]) -> (Addresses, Addresses) {
+    let own: Vec<String> = match host(record) {
+        Some(Host { ip: Some([ip]), .. }) => vec![ip.to_owned()],
+        _ => Vec::new(),
+    };
+    let peers = Addresses { ip: peers.to_vec() };
+    let own = Addresses { ip: own };
+    match (record.dimension, record.measure) {
+        // A site's contributors are the sources of its records.
+        (None | Some(Dimension::Site), _) => (peers, Addresses::default()),
+        (_, Measure::BytesIn | Measure::PacketsIn) => (peers, own),
+        _ => (own, peers),
+    }
+}
+
+fn related<'a>(record: &'a AnomalyRecord, host: Option<&Host<'a>>) -> Related<'a> {
+    let named = |field: &'static str| {
+        let of_field = record.contributors.iter().filter(move |contributor| contributor.field == field);
+        of_field.map(|contributor| contributor.value.as_str())
+    };
+    let mut ip: Vec<&str> = host.and_then(|host| host.ip).into_iter().flatten().collect();
+    ip.extend(named("peer").filter(|peer| peer.parse::<IpAddr>().is_ok() && *peer != record.value));
+    Related { ip, hosts: host.and_then(|host| host.name).into_iter().collect(), user: named("user").collect() }
+}

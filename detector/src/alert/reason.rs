@@ -1,0 +1,87 @@
+//! The alert in words: actual, typical, how many times, since when, with whom.
+
+use spikewatch_domain::{key::Dimension, window::Measure};
+use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
+
+use super::{
+    Finding,
+    kind::{Kind, Likely},
+    quantity::{amount, bytes, count, time},
+};
+
+pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
+    let record = finding.record;
+    let (who, did) = (who(record), did(record.measure));
+    let amount = |value| amount(record.measure, value);
+    let mut text = format!(
+        "{who} {did} {} in the {} from {}; {} {} typical (95 % of values lie between {} and {})",
+        amount(record.actual),
+        record.bucket_span,
+        time(record.bucket_start),
+        amount(record.typical),
+        if matches!(record.measure, Measure::BytesOut | Measure::BytesIn) { "is" } else { "are" },
+        amount(record.lower),
+        amount(record.upper),
+    );
+    if let Some(factor) = factor(record) {
+        text.push_str(&format!(", so {} times as much", count(factor)));
+    }
+    text.push('.');
+    if finding.since < record.bucket_start {
+        text.push_str(&format!(" It has been like this since {}.", time(finding.since)));
+    }
+    if likely.kind != Kind::Unclear {
+        text.push_str(&format!(" It looks like {}.", likely.kind.name()));
+    }
+    for (field, label) in [("site", "Sites"), ("peer", "Top peers"), ("service", "Services"), ("process", "Processes")]
+    {
+        let named: Vec<String> =
+            record.contributors.iter().filter(|contributor| contributor.field == field).take(3).map(named).collect();
+        if !named.is_empty() {
+            text.push_str(&format!(" {label}: {}.", named.join(", ")));
+        }
+    }
+    if record.incomplete {
+        text.push_str(" A collector of the site was missing, so the real value may be higher.");
+    }
+    text
+}
+
+/// How many times the typical value, where that says something.
+pub(super) fn factor(record: &AnomalyRecord) -> Option<f64> {
+    (record.typical >= 0.5 && record.actual > record.typical).then(|| record.actual / record.typical)
+}
+
+fn who(record: &AnomalyRecord) -> String {
+    let site = record.site.as_ref().map(|site| site.as_str()).unwrap_or_default();
+    match record.dimension {
+        None => "All sites together".into(),
+        Some(Dimension::Site) => format!("Site {site}"),
+        Some(Dimension::Host) => format!("{} at site {site}", record.value),
+        Some(dimension) => format!("{} {} at site {site}", capital(dimension), record.value),
+    }
+}
+
+fn capital(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Country => "Country",
+        Dimension::Asn => "Network",
+        Dimension::Port => "Port",
+        Dimension::Host | Dimension::Site => "",
+    }
+}
+
+fn did(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Events | Measure::Denied => "had",
+        Measure::BytesOut | Measure::PacketsOut => "sent",
+        Measure::BytesIn | Measure::PacketsIn => "received",
+        Measure::DistinctPeers => "talked to",
+        Measure::DistinctPeerPorts => "used",
+    }
+}
+
+fn named(contributor: &Contributor) -> String {
+    let events = amount(Measure::Events, contributor.events as f64);
+    format!("{} ({events}, {})", contributor.value, bytes(contributor.bytes as f64))
+}

@@ -1,0 +1,276 @@
+//! The actor that scores what is committed and runs the rules. It reads the commit log bucket by bucket, so a restart, or
+//! falling behind, changes nothing in what comes out.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use spikewatch_actors::{
+    Seams,
+    mailbox::{Inbox, Mailbox, mailbox},
+    task::Kind,
+};
+use spikewatch_domain::record::EventMillis;
+use spikewatch_proto::v1;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::{
+    committer::Committed,
+    execution::{Execution, Executions},
+    metrics::Counters,
+    prepare,
+    scoring::{Bucket, Scored, Scoring},
+    store::{Finished, LogKind, Range, Resume, Store, StoreError},
+};
+
+/// Buckets that are looked up at once.
+const BUCKETS: u32 = 256;
+/// Warnings that are kept for display.
+const WARNINGS: usize = 100;
+/// How often the clock is looked at for executions.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What may be asked of it.
+pub(crate) enum Command {
+    /// Run what falls due up to then; event time only. Answers with executions and alerts.
+    Execute(EventMillis, oneshot::Sender<Result<(u64, u64), StoreError>>),
+}
+
+/// What it starts with.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) scoring: Scoring,
+    pub(crate) executions: Executions,
+    pub(crate) resume: Resume,
+    pub(crate) committed: watch::Receiver<Committed>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+struct Analysis {
+    parts: Parts,
+    seams: Seams,
+    progress: watch::Sender<v1::Progress>,
+    /// Start of the last bucket scored.
+    scored: Option<EventMillis>,
+    finalised: u64,
+    records: u64,
+    warnings: VecDeque<String>,
+}
+
+/// Starts it.
+pub(crate) fn start(parts: Parts, seams: &Seams) -> (Mailbox<Command>, watch::Receiver<v1::Progress>) {
+    let (sender, inbox) = mailbox("analysis", 16);
+    let before = v1::Progress { alerts: parts.resume.alerts, ..v1::Progress::default() };
+    let (progress, watched) = watch::channel(before);
+    let finalised = parts.resume.finalised;
+    let analysis = Analysis {
+        parts,
+        seams: seams.clone(),
+        progress,
+        scored: None,
+        finalised,
+        records: finalised,
+        warnings: VecDeque::new(),
+    };
+    seams.tasks.spawn(Kind::ROLE, "analysis", analysis.run(inbox));
+    (sender, watched)
+}
+
+impl Analysis {
+    async fn run(mut self, mut inbox: Inbox<Command>) -> Result<(), StoreError> {
+        let stop = self.seams.tasks.token();
+        self.rebuild(&stop).await?;
+        let live = !self.seams.clock.is_event_time();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.parts.committed.mark_changed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = self.parts.committed.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.score_ready(&stop).await?;
+                }
+                _ = ticks.tick(), if live => {
+                    let now = self.seams.clock.now_ms();
+                    let executions = self.execute(now);
+                    self.finish(Finished { executions, ..Finished::default() }).await?;
+                }
+                command = inbox.recv() => {
+                    let Some(Command::Execute(until, reply)) = command else { return Ok(()) };
+                    self.score_ready(&stop).await?;
+                    let done = self.execute_until(until).await;
+                    // Whoever asked may be gone.
+                    let _ = reply.send(done);
+                }
+            }
+        }
+    }
+
+    /// Scores again what was scored before the restart, for the state it leaves; and takes up the records that wait.
+    async fn rebuild(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let Some(scored) = self.parts.resume.scored else { return Ok(()) };
+        loop {
+            let buckets = self.parts.store.buckets(self.scored, scored, BUCKETS).await?;
+            if buckets.is_empty() || stop.is_cancelled() {
+                break;
+            }
+            for start in buckets {
+                let bucket = self.read(start).await?;
+                self.parts.scoring.score(bucket);
+                self.scored = Some(start);
+            }
+            tokio::task::yield_now().await;
+        }
+        self.scored = Some(scored);
+        let look_back = self.parts.executions.longest_look_back_ms();
+        let lately = Range::of(scored.saturating_sub(look_back.saturating_mul(4)), 0);
+        let mut after = 0;
+        loop {
+            let alerts = self.parts.store.alerts(lately, after, 1000).await?;
+            let Some((last, _)) = alerts.last() else { break };
+            after = *last;
+            alerts.iter().for_each(|(_, alert)| self.parts.executions.remember(alert));
+        }
+        let since = self.parts.scoring.span().end(scored).saturating_sub(look_back);
+        let waiting = self.parts.store.recent_records(since, 0.0).await?;
+        waiting.iter().for_each(|record| self.parts.executions.offer(record));
+        tracing::info!(series = self.parts.scoring.series(), "baselines rebuilt from the commit log");
+        Ok(())
+    }
+
+    /// Scores all buckets that every shard has committed.
+    async fn score_ready(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
+        loop {
+            let committed = *self.parts.committed.borrow_and_update();
+            let Some(frontier) = committed.frontier else { break };
+            let buckets = self.parts.store.buckets(self.scored, frontier, BUCKETS).await?;
+            if buckets.is_empty() {
+                self.scored = self.scored.max(Some(frontier));
+                break;
+            }
+            for start in buckets {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let span = tracing::debug_span!("score", bucket = start);
+                self.score(start).instrument(span).await?;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    async fn score(&mut self, start: EventMillis) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let bucket = self.read(start).await?;
+        let Scored { mut records, cut, not_modelled } = self.parts.scoring.score(bucket);
+        self.seams.latencies.record("score", begun.elapsed());
+        self.parts.counters.not_modelled.add(not_modelled);
+        if cut > 0 {
+            self.parts.counters.records_cut.add(cut);
+            self.warn(format!("{cut} anomaly records of the bucket at {start} ms were left out: a job had too many."));
+        }
+        let end = self.parts.scoring.span().end(start);
+        let event_time = self.seams.clock.is_event_time();
+        let finalised_ms = if event_time { end } else { self.seams.clock.now_ms() };
+        for record in &mut records {
+            self.finalised += 1;
+            (record.finalised, record.finalised_ms) = (self.finalised, finalised_ms);
+        }
+        // On an event-time clock executions fall due as buckets end; else the clock runs them.
+        let mut executions = if event_time { self.execute(end.saturating_sub(1)) } else { Vec::new() };
+        records.iter().for_each(|record| self.parts.executions.offer(record));
+        if event_time {
+            executions.extend(self.execute(end));
+        }
+        self.scored = Some(start);
+        self.records += records.len() as u64;
+        self.finish(Finished { scored: Some(start), records, executions }).await
+    }
+
+    async fn read(&self, start: EventMillis) -> Result<Bucket, StoreError> {
+        let (log, missing) = self.parts.store.log(start).await?;
+        let mut bucket = Bucket { start, ..Bucket::default() };
+        for entry in log.iter().filter(|entry| entry.kind == LogKind::Windows) {
+            bucket.rows.extend(prepare::rows(entry)?);
+        }
+        bucket.missing = missing.iter().filter_map(|site| site.parse().ok()).collect();
+        Ok(bucket)
+    }
+
+    fn execute(&mut self, now: EventMillis) -> Vec<Execution> {
+        let begun = Instant::now();
+        let done = tracing::debug_span!("execute", now).in_scope(|| self.parts.executions.advance(now));
+        if !done.is_empty() {
+            self.seams.latencies.record("execute", begun.elapsed());
+        }
+        done
+    }
+
+    async fn execute_until(&mut self, until: EventMillis) -> Result<(u64, u64), StoreError> {
+        let executions = self.execute(until);
+        let counts = (executions.len() as u64, executions.iter().map(|done| done.alerts.len() as u64).sum());
+        self.finish(Finished { executions, ..Finished::default() }).await?;
+        Ok(counts)
+    }
+
+    /// Writes what came out, then shows it.
+    async fn finish(&mut self, finished: Finished) -> Result<(), StoreError> {
+        if finished == Finished::default() {
+            return Ok(());
+        }
+        let (mut alerts, mut young, mut warnings) = (0, 0, Vec::new());
+        for done in &finished.executions {
+            alerts += done.alerts.len() as u64;
+            young += done.young;
+            self.parts.counters.expired.add(done.expired as u64);
+            warnings.extend(done.warning.clone());
+            for alert in &done.alerts {
+                tracing::info!(
+                    rule = alert.rule_name,
+                    score = alert.record_score,
+                    id = alert.id,
+                    reason = alert.reason,
+                    "alert"
+                );
+            }
+        }
+        self.parts.store.finish(finished).await?;
+        warnings.into_iter().for_each(|warning| self.warn(warning));
+        self.progress.send_modify(|progress| {
+            progress.alerts += alerts;
+            progress.warming_up += young;
+        });
+        self.publish();
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: String) {
+        tracing::warn!(warning, "execution");
+        if self.warnings.len() == WARNINGS {
+            self.warnings.pop_front();
+        }
+        self.warnings.push_back(warning);
+    }
+
+    fn publish(&self) {
+        let committed = *self.parts.committed.borrow();
+        self.progress.send_modify(|progress| {
+            progress.frontier_ms = committed.frontier.unwrap_or(0);
+            progress.scored_ms = self.scored.unwrap_or(0);
+            progress.commits = committed.counts.commits;
+            progress.windows = committed.counts.windows;
+            progress.corrections = committed.counts.corrections;
+            progress.records = self.records;
+            progress.executions = self.parts.executions.passed();
+            progress.series = self.parts.scoring.series();
+            progress.warnings = self.warnings.iter().cloned().collect();
+        });
+    }
+}

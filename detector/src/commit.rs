@@ -1,0 +1,235 @@
+//! The commit core: who may open a shard, which commits are applied, repeated or refused. Pure: the actor around it
+//! writes what it decides and reloads it when the store says otherwise.
+
+use std::collections::BTreeMap;
+
+use spikewatch_domain::record::EventMillis;
+use spikewatch_proto::{
+    convert::{
+        cluster::{Epoch, Incarnation, Shape},
+        commit::{Frontier, Member, Opened, Pair},
+    },
+    v1::{self, refusal::Reason},
+};
+
+use crate::{
+    cluster::Assignments,
+    store::{CommitWrite, Enrolled, Loaded, LogEntry, OpenWrite, ShardState},
+};
+
+/// A commit, checked and ready to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The shard.
+    pub shard: u32,
+    /// The epoch it is made under.
+    pub epoch: Epoch,
+    /// Its number.
+    pub commit_no: u64,
+    /// The last bucket sealed by it.
+    pub bucket: EventMillis,
+    /// Start of the first bucket that it has windows of.
+    pub first_windows: Option<EventMillis>,
+    /// Digest of its content: equal for identical repeats.
+    pub digest: u64,
+    /// The pairs that move.
+    pub pairs: Vec<(Incarnation, Pair)>,
+    /// What goes into the log.
+    pub log: Vec<LogEntry>,
+    /// Buckets with the site and collector that they miss.
+    pub missing: Vec<(EventMillis, String, String)>,
+}
+
+/// Why something was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason as the protocol names it.
+    pub reason: Reason,
+    /// The same in words.
+    pub detail: String,
+}
+
+impl Refused {
+    fn because<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Self> {
+        Err(Self { reason, detail: detail.into() })
+    }
+
+    /// The message that says so.
+    #[must_use]
+    pub fn message(self, shard: u32, epoch: Option<Epoch>, commit_no: u64) -> v1::Refusal {
+        v1::Refusal { shard, reason: self.reason.into(), detail: self.detail, epoch: epoch.map(Into::into), commit_no }
+    }
+}
+
+/// What becomes of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It follows: to be written, then acknowledged.
+    Apply(CommitWrite),
+    /// It was applied before: acknowledged without effect.
+    Repeat,
+}
+
+/// Waiting times that every owner gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Event time that a close waits beyond the bucket's end, ms.
+    pub allowed_lateness_ms: u64,
+    /// Time that a close waits at most for a member, ms.
+    pub max_wait_ms: u64,
+}
+
+/// All shards and the roster, as the store has them or is about to.
+#[derive(Debug, Clone)]
+pub struct Commits {
+    lineage: [u8; 16],
+    shape: Shape,
+    closing: Closing,
+    shards: Vec<ShardState>,
+    members: BTreeMap<Incarnation, Enrolled>,
+}
+
+impl Commits {
+    /// Goes on from what the store holds.
+    #[must_use]
+    pub fn new(loaded: Loaded, shape: Shape, closing: Closing) -> Self {
+        Self { lineage: loaded.lineage, shape, closing, shards: loaded.shards, members: loaded.members }
+    }
+
+    /// The least frontier: every bucket up to it is committed by all shards.
+    #[must_use]
+    pub fn frontier(&self) -> Option<EventMillis> {
+        self.shards.iter().map(|shard| shard.bucket).min().flatten()
+    }
+
+    /// Opens a shard for its assignee: a new epoch.
+    ///
+    /// # Errors
+    /// Whoever asks is not the assignee, or by an older assignment.
+    pub fn open(&mut self, open: &v1::OpenShard, assignments: &Assignments) -> Result<OpenWrite, Refused> {
+        let Some(shard) = self.shards.get_mut(open.shard as usize) else {
+            return Refused::because(Reason::Invalid, format!("shard {} is beyond the last", open.shard));
+        };
+        match assignments.of(open.shard) {
+            Some((owner, since)) if owner == open.owner && open.assignment >= since => {}
+            Some((owner, since)) => {
+                return Refused::because(
+                    Reason::NotAssigned,
+                    format!("shard {} is {owner}'s since assignment {since}", open.shard),
+                );
+            }
+            None => return Refused::because(Reason::NotAssigned, format!("shard {} is nobody's", open.shard)),
+        }
+        shard.epoch += 1;
+        shard.owner.clone_from(&open.owner);
+        Ok(OpenWrite { shard: open.shard, epoch: shard.epoch, owner: open.owner.clone(), assignment: open.assignment })
+    }
+
+    /// What the new owner of a shard is told.
+    #[must_use]
+    pub fn opened(&self, shard: u32) -> Option<Opened> {
+        let state = self.shards.get(shard as usize)?;
+        let member = |(of, enrolled): (&Incarnation, &Enrolled)| {
+            (!enrolled.retired).then(|| Member { of: of.clone(), last_bucket: enrolled.last_bucket, absent: false })
+        };
+        Some(Opened {
+            shard,
+            epoch: Epoch { lineage: self.lineage, number: state.epoch },
+            frontier: Frontier { bucket: state.bucket, commit_no: state.commit_no, pairs: state.pairs.clone() },
+            members: self.members.iter().filter_map(member).collect(),
+            shape: self.shape,
+            allowed_lateness_ms: self.closing.allowed_lateness_ms,
+            max_wait_ms: self.closing.max_wait_ms,
+        })
+    }
+
+    /// Decides on a commit. Buckets must end by `horizon`, if there is one. What is applied counts from here on, so the
+    /// next commit of the shard may follow before it is written.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn commit(&mut self, commit: Prepared, horizon: Option<EventMillis>) -> Result<Decision, Refused> {
+        let lineage = self.lineage;
+        let Some(shard) = self.shards.get_mut(commit.shard as usize) else {
+            return Refused::because(Reason::Invalid, format!("shard {} is beyond the last", commit.shard));
+        };
+        if commit.epoch.lineage != lineage || commit.epoch.number != shard.epoch {
+            let newest = Epoch { lineage, number: shard.epoch };
+            return Refused::because(Reason::StaleEpoch, format!("the epoch is {newest}, not {}", commit.epoch));
+        }
+        if commit.commit_no == shard.commit_no && commit.digest == shard.digest {
+            return Ok(Decision::Repeat);
+        }
+        if commit.commit_no != shard.commit_no + 1 {
+            let detail = format!("commit {} does not follow {}", commit.commit_no, shard.commit_no);
+            return Refused::because(Reason::OutOfOrder, detail);
+        }
+        let end = self.shape.bucket.end(commit.bucket);
+        if horizon.is_some_and(|horizon| end > horizon) {
+            return Refused::because(Reason::FutureBucket, format!("its bucket ends at {end} ms, after this clock"));
+        }
+        check(shard, &commit)?;
+        shard.commit_no = commit.commit_no;
+        shard.bucket = Some(commit.bucket);
+        shard.digest = commit.digest;
+        for (of, pair) in &commit.pairs {
+            shard.pairs.insert(of.clone(), *pair);
+        }
+        let members = self.enrol(&commit.pairs);
+        Ok(Decision::Apply(CommitWrite {
+            shard: commit.shard,
+            epoch: commit.epoch.number,
+            commit_no: commit.commit_no,
+            bucket: commit.bucket,
+            digest: commit.digest,
+            pairs: commit.pairs,
+            members,
+            log: commit.log,
+            missing: commit.missing,
+        }))
+    }
+
+    /// Notes who vouched. An incarnation that was never seen replaces the others of its collector. Returns what changed.
+    fn enrol(&mut self, pairs: &[(Incarnation, Pair)]) -> Vec<(Incarnation, Enrolled)> {
+        let mut changed: BTreeMap<Incarnation, Enrolled> = BTreeMap::new();
+        for (of, pair) in pairs {
+            if !self.members.contains_key(of) {
+                let older = self.members.iter_mut().filter(|(other, _)| other.is_same_collector(of));
+                for (other, enrolled) in older.filter(|(_, enrolled)| !enrolled.retired) {
+                    enrolled.retired = true;
+                    changed.insert(other.clone(), *enrolled);
+                }
+                self.members.insert(of.clone(), Enrolled::default());
+                changed.insert(of.clone(), Enrolled::default());
+            }
+            if let Some(enrolled) = self.members.get_mut(of).filter(|enrolled| enrolled.last_bucket < pair.bucket) {
+                enrolled.last_bucket = pair.bucket;
+                changed.insert(of.clone(), *enrolled);
+            }
+        }
+        changed.into_iter().collect()
+    }
+}
+
+/// What a commit may do to a frontier: only move it on.
+fn check(shard: &ShardState, commit: &Prepared) -> Result<(), Refused> {
+    if shard.bucket.is_some_and(|bucket| commit.bucket < bucket) {
+        return Refused::because(Reason::Invalid, "its bucket lies before the frontier");
+    }
+    if shard.bucket.is_some_and(|bucket| commit.first_windows.is_some_and(|first| first <= bucket)) {
+        return Refused::because(Reason::Invalid, "it has windows of a bucket that is sealed");
+    }
+    for (of, pair) in &commit.pairs {
+        let old = shard.pairs.get(of).copied().unwrap_or_default();
+        if pair.bucket < old.bucket || pair.seq < old.seq || pair.bucket > commit.bucket {
+            return Refused::because(
+                Reason::Invalid,
+                format!("the pair of {of} goes from ({}, {}) to ({}, {})", old.bucket, old.seq, pair.bucket, pair.seq),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

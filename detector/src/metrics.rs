@@ -1,0 +1,64 @@
+//! The detector in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use spikewatch_actors::mailbox::Stats;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted beside the progress that everyone sees.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) repeats: Counter,
+    pub(crate) refusals: Counter,
+    pub(crate) records_cut: Counter,
+    pub(crate) not_modelled: Counter,
+    pub(crate) expired: Counter,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DetectorMetrics {
+    /// Commits applied.
+    pub commits: u64,
+    /// Commits that came again and were acknowledged without effect.
+    pub repeats: u64,
+    /// Opens and commits refused.
+    pub refusals: u64,
+    /// Windows committed.
+    pub windows: u64,
+    /// Corrections committed.
+    pub corrections: u64,
+    /// Anomaly records written.
+    pub records: u64,
+    /// Anomaly records left out because a job had too many in one bucket.
+    pub records_cut: u64,
+    /// Alerts made.
+    pub alerts: u64,
+    /// Anomaly records that waited longer than a rule's look-back.
+    pub expired: u64,
+    /// Executions due so far.
+    pub executions: u64,
+    /// Series with a baseline.
+    pub series: u64,
+    /// Windows without a series because the limit is reached.
+    pub not_modelled: u64,
+    /// Start of the last bucket that all shards committed, ms; 0 if none.
+    pub frontier_ms: u64,
+    /// Start of the last bucket scored, ms; 0 if none.
+    pub scored_ms: u64,
+    /// The committer's mailbox.
+    pub commit_mailbox: Stats,
+}

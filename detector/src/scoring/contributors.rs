@@ -1,0 +1,91 @@
+//! Who a window's traffic was with, as anomaly records name them.
+
+use std::net::IpAddr;
+
+use spikewatch_domain::{
+    top::{Tally, Top},
+    window::{Service, Window},
+};
+use spikewatch_proto::convert::results::Contributor;
+
+use super::Row;
+
+const PEERS: usize = 5;
+const OTHERS: usize = 3;
+
+/// The heaviest peers, services, users and processes of a window.
+pub(super) fn of(window: &Window) -> Vec<Contributor> {
+    let mut list = Vec::new();
+    take(&mut list, "peer", &window.peers, PEERS, |peer| IpAddr::from(*peer).to_string());
+    take(&mut list, "service", &window.services, OTHERS, |service| service_name(*service));
+    if let Some(names) = &window.names {
+        take(&mut list, "user", &names.users, OTHERS, |name| name.to_string());
+        take(&mut list, "process", &names.processes, OTHERS, |name| name.to_string());
+    }
+    list
+}
+
+/// A site as a contributor to the global series.
+pub(super) fn site(row: &Row) -> Contributor {
+    Contributor {
+        field: "site".into(),
+        value: row.site.as_str().to_owned(),
+        events: row.window.counters.events,
+        bytes: row.window.counters.bytes(),
+        error: 0.0,
+    }
+}
+
+/// The sites with most events; ties by name.
+pub(super) fn heaviest(mut sites: Vec<Contributor>) -> Vec<Contributor> {
+    sites.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.value.cmp(&b.value)));
+    sites.truncate(OTHERS);
+    sites
+}
+
+fn take<I: Ord + Clone, const N: usize>(
+    list: &mut Vec<Contributor>,
+    field: &str,
+    top: &Top<I, N>,
+    most: usize,
+    text: impl Fn(&I) -> String,
+) {
+    let name = |tally: &&Tally<I>| Contributor {
+        field: field.to_owned(),
+        value: text(&tally.id),
+        events: u64::from(tally.events),
+        bytes: tally.bytes(),
+        error: f64::from(tally.inherited),
+    };
+    list.extend(top.ranked().iter().take(most).map(name));
+}
+
+/// As "443/tcp"; without the port where the protocol has none.
+fn service_name(service: Service) -> String {
+    let protocol = match service.protocol {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        47 => "gre".into(),
+        50 => "esp".into(),
+        58 => "ipv6-icmp".into(),
+        132 => "sctp".into(),
+        other => format!("protocol-{other}"),
+    };
+    match service.port {
+        0 => protocol,
+        port => format!("{port}/{protocol}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_named() {
+        assert_eq!(service_name(Service { port: 443, protocol: 6 }), "443/tcp");
+        assert_eq!(service_name(Service { port: 0, protocol: 1 }), "icmp");
+        assert_eq!(service_name(Service { port: 9, protocol: 200 }), "9/protocol-200");
+    }
+}

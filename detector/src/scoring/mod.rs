@@ -1,0 +1,166 @@
+//! Scoring: committed windows become evidence, evidence becomes anomaly records.
+//!
+//! It goes bucket by bucket over all shards in lockstep: a bucket is scored once every shard has committed past it, with
+//! the calibration as it stood after the bucket before. So records don't depend on how shards, commits or threads are
+//! interleaved, and replaying the commit log rebuilds the state exactly.
+
+mod contributors;
+mod fleet;
+mod judge;
+mod series;
+mod sites;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spikewatch_domain::{
+    key::{SiteName, Subject},
+    record::EventMillis,
+    span::Span,
+    window::Window,
+};
+use spikewatch_proto::convert::results::AnomalyRecord;
+
+use self::{
+    sites::{Presence, Sites},
+    table::Table,
+};
+use crate::job::{Job, Split};
+
+/// Least score that is kept.
+pub const LEAST_SCORE: f64 = 1.0;
+/// Most anomaly records of one job and bucket; the highest scores are kept and the rest is counted.
+pub const MAX_RECORDS: usize = 10_000;
+
+/// One committed window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The site.
+    pub site: SiteName,
+    /// What within it.
+    pub subject: Subject,
+    /// The window.
+    pub window: Window,
+    /// A member of the site was missing.
+    pub incomplete: bool,
+}
+
+/// All that was committed of one bucket.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bucket {
+    /// Its start.
+    pub start: EventMillis,
+    /// The windows, at most one per key, in any order.
+    pub rows: Vec<Row>,
+    /// Sites that a member was missing of.
+    pub missing: BTreeSet<SiteName>,
+}
+
+/// What scoring one bucket gave.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scored {
+    /// Anomaly records ordered by job, site and value; not numbered yet.
+    pub records: Vec<AnomalyRecord>,
+    /// Records beyond [`MAX_RECORDS`], which were left out.
+    pub cut: u64,
+    /// Windows whose key has no series because the limit is reached.
+    pub not_modelled: u64,
+}
+
+/// The state of all series.
+#[derive(Debug)]
+pub struct Scoring {
+    span: Span,
+    sites: Sites,
+    tables: Vec<Table>,
+}
+
+impl Scoring {
+    /// Nothing learnt yet. Every job has at most `max_series` series.
+    #[must_use]
+    pub fn new(jobs: &[Job], span: Span, max_series: usize) -> Self {
+        let mut splits: BTreeMap<Split, Vec<Job>> = BTreeMap::new();
+        for job in jobs {
+            splits.entry(job.split).or_default().push(job.clone());
+        }
+        let tables = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span, max_series)).collect();
+        Self { span, sites: Sites::new(span), tables }
+    }
+
+    /// Series with a baseline, over all jobs.
+    #[must_use]
+    pub fn series(&self) -> u64 {
+        self.tables.iter().map(Table::series).sum()
+    }
+
+    /// Scores and learns one bucket. Buckets come in order; those in which nothing was committed are left out.
+    pub fn score(&mut self, bucket: Bucket) -> Scored {
+        let Bucket { start, mut rows, missing } = bucket;
+        rows.sort_by(|a, b| a.site.cmp(&b.site).then_with(|| a.subject.cmp(&b.subject)));
+        let presence = self.sites.enter(start, &rows, &missing);
+        let global =
+            self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();
+        let mut scored = Scored::default();
+        for table in &mut self.tables {
+            match table.split() {
+                Split::Global => {
+                    let whole = global.as_ref().map(|global| table::Input {
+                        site: sites::GLOBAL,
+                        name: None,
+                        subject: &Subject::Site,
+                        window: &global.window,
+                        extra: &global.sites,
+                    });
+                    table.score(start, whole.as_slice(), &presence, &mut scored);
+                }
+                split @ Split::By(_) => {
+                    let own = rows.iter().filter(|row| split.takes(&row.subject));
+                    let inputs: Vec<_> = own
+                        .filter_map(|row| {
+                            Some(table::Input {
+                                site: self.sites.number(&row.site)?,
+                                name: Some(&row.site),
+                                subject: &row.subject,
+                                window: &row.window,
+                                extra: &[],
+                            })
+                        })
+                        .collect();
+                    table.score(start, &inputs, &presence, &mut scored);
+                }
+            }
+        }
+        // Within a job they are in key order already, and the sort is stable.
+        scored.records.sort_by(|a, b| a.job.cmp(&b.job));
+        scored
+    }
+
+    /// Length of the buckets.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.span
+    }
+}
+
+/// The sum of the site windows.
+struct Global {
+    window: Window,
+    sites: Vec<spikewatch_proto::convert::results::Contributor>,
+}
+
+impl Global {
+    fn of(rows: &[Row]) -> Option<Self> {
+        let mut sites = rows.iter().filter(|row| row.subject == Subject::Site).peekable();
+        sites.peek()?;
+        let mut window = Window::default();
+        let mut parts = Vec::new();
+        for row in sites {
+            window.merge(&row.window);
+            parts.push(contributors::site(row));
+        }
+        Some(Self { window, sites: contributors::heaviest(parts) })
+    }
+}
+
+#[cfg(test)]
+mod tests;
