@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use spikewatch_collector::packet::capture::CaptureReader;
@@ -23,9 +24,13 @@ struct Outcome {
 }
 
 fn run(path: &Path) -> Outcome {
+    read(&path.display().to_string(), File::open(path).unwrap())
+}
+
+fn read(name: &str, file: impl Read) -> Outcome {
     let mut outcome = Outcome::default();
     let mut table = FlowTable::new(FlowTableLimits::default());
-    let mut reader = match CaptureReader::open(File::open(path).unwrap()) {
+    let mut reader = match CaptureReader::open(file) {
         Ok(reader) => reader,
         Err(error) => return Outcome { error: Some(error.to_string()), ..outcome },
     };
@@ -35,7 +40,7 @@ fn run(path: &Path) -> Outcome {
             Ok(None) => break,
             Err(error) => {
                 outcome.error = Some(error.to_string());
-                assert!(matches!(reader.next(), Ok(None)), "{}: goes on after an error", path.display());
+                assert!(matches!(reader.next(), Ok(None)), "{}: goes on after an error", name);
                 break;
             }
         };
@@ -48,13 +53,13 @@ fn run(path: &Path) -> Outcome {
                 outcome.ip_packets += 1;
                 outcome.ip_bytes += u64::from(found.bytes);
                 if std::env::var("SPIKEWATCH_SHOW_PACKETS").is_ok() {
-                    println!("{} {} {found:?}", path.display(), outcome.packets);
+                    println!("{} {} {found:?}", name, outcome.packets);
                 }
                 table.on_packet(packet.time_ms, &found, 1, &mut outcome.flows);
             }
             Err(fault) => {
                 if std::env::var("SPIKEWATCH_SHOW_PACKETS").is_ok() {
-                    println!("{} {} {fault}", path.display(), outcome.packets);
+                    println!("{} {} {fault}", name, outcome.packets);
                 }
                 *outcome.faults.entry(fault.reason.label()).or_default() += 1;
             }
@@ -114,6 +119,34 @@ fn every_packet_of_every_capture_is_in_a_flow_or_a_counted_fault() {
         sums.ip_bytes,
         sums.faults
     );
+}
+
+/// Real packets with bytes changed reach code that random bytes never do. `SPIKEWATCH_DAMAGES` sets how often each file is
+/// damaged.
+#[test]
+fn no_damage_to_a_capture_panics_or_hangs() {
+    let Some(files) = captures() else { return };
+    let damages = std::env::var("SPIKEWATCH_DAMAGES").map_or(3, |times| times.parse().unwrap());
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for path in files {
+        let whole = fs::read(&path).unwrap();
+        let whole = &whole[..whole.len().min(20_000)];
+        for time in 0..damages {
+            let mut damaged = whole.to_vec();
+            for _ in 0..1 + damaged.len() / 100 {
+                let place = random(damaged.len());
+                damaged[place] = random(256) as u8;
+            }
+            let outcome = read(&format!("{}, damage {time}", path.display()), &damaged[..]);
+            let counted: u64 = outcome.flows.iter().map(|flow| flow.source_packets + flow.destination_packets).sum();
+            assert_eq!(counted, outcome.ip_packets, "{}, damage {time}", path.display());
+            assert_eq!(outcome.packets, counted + outcome.faults.values().sum::<u64>(), "{}", path.display());
+        }
+    }
 }
 
 const LINK: &str = "tshark refuses the whole file for its link type; we count its packets as of an unsupported link";
