@@ -45,6 +45,51 @@ fn every_datagram_is_decoded_as_tshark_does_or_refused_with_a_reason() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn records_bytes_and_packets_are_those_that_telegraf_finds() {
+    let Some(data) = real_data() else { return };
+    let mut cases: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (case, file, _) in golden().into_iter().filter(|(case, ..)| case.starts_with("telegraf")) {
+        cases.entry(case).or_default().push(file);
+    }
+    assert_eq!(cases.len(), 12);
+    for (case, files) in cases {
+        let text = fs::read_to_string(data.join(&case).join("expected.out")).expect("what Telegraf finds");
+        let mut decoder = ExportDecoder::new(ExportLimits::default());
+        let found = files.iter().fold((0, 0, 0), |sum, file| {
+            let (found, _) = decode(&mut decoder, &fs::read(data.join(file)).expect("a datagram"));
+            add(sum, found)
+        });
+        // Telegraf's lines of counters and options have no sender.
+        let flows = text.lines().filter(|line| line.contains("src="));
+        assert_eq!(found, flows.map(telegraf_flow).fold((0, 0, 0), add), "{case}");
+    }
+}
+
+fn add(a: Totals, b: Totals) -> Totals {
+    (a.0 + b.0, a.1 + b.1, a.2 + b.2)
+}
+
+/// One record (or sample), and its bytes and packets, of a line in which Telegraf shows a flow.
+fn telegraf_flow(line: &str) -> Totals {
+    let field = |name: &str| {
+        let start = line.find(&format!(",{name}=")).or_else(|| line.find(&format!(" {name}=")))? + name.len() + 2;
+        let value = line.get(start..)?.split([',', ' ']).next()?;
+        match value.trim_matches('"').strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).ok(),
+            None => value.trim_end_matches('u').parse::<u64>().ok(),
+        }
+    };
+    if let Some(rate) = field("sampling_interval").filter(|_| line.contains("version=sFlowV5")) {
+        let length = field("ipv4_total_len").or_else(|| field("ipv6_total_len").map(|payload| 40 + payload));
+        return (1, rate * length.expect("a length"), rate);
+    }
+    let both_ways =
+        |new, total, reverse| field(new).or_else(|| field(total)).unwrap_or(0) + field(reverse).unwrap_or(0);
+    let bytes = both_ways("in_bytes", "in_total_bytes", "type_29305_85");
+    (1, bytes, both_ways("in_packets", "in_total_packets", "type_29305_86"))
+}
+
 /// Decodes a file; what came of it, and the faults by reason.
 fn decode(decoder: &mut ExportDecoder, file: &[u8]) -> (Totals, BTreeMap<Reason, u64>) {
     let exporter = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

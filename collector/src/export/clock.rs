@@ -27,16 +27,19 @@ impl ExportClock {
 
     /// Start and end of a flow. Where only one is told, or none, a duration or the export time stand in.
     pub(super) fn span(&self, values: &Values) -> (EventMillis, EventMillis) {
+        let observed = || {
+            let millis = values.positive(Slot::ObservedMillis);
+            millis.or_else(|| seconds(values, Slot::ObservedSeconds))
+        };
         match (self.absolute(values, &START), self.absolute(values, &END)) {
             (Some(start), Some(end)) => (start, end),
-            (Some(start), None) => (start, start.saturating_add(duration(values))),
+            (Some(start), None) => {
+                let end = duration(values).map(|duration| start.saturating_add(duration));
+                (start, end.or_else(observed).unwrap_or(start))
+            }
             (None, end) => {
-                let observed = || {
-                    let millis = values.positive(Slot::ObservedMillis);
-                    millis.or_else(|| seconds(values, Slot::ObservedSeconds))
-                };
                 let end = end.or_else(observed).unwrap_or(self.export_ms);
-                (end.saturating_sub(duration(values)), end)
+                (end.saturating_sub(duration(values).unwrap_or(0)), end)
             }
         }
     }
@@ -99,10 +102,11 @@ fn ntp_millis(ntp: u64) -> EventMillis {
 }
 
 /// How long a flow lasted, where its ends are not both told: as such, or as the difference of two uptimes.
-fn duration(values: &Values) -> u64 {
-    let told = values.get(Slot::DurationMillis).or_else(|| Some(values.get(Slot::DurationMicros)? / 1000));
+fn duration(values: &Values) -> Option<u64> {
+    let millis = values.get(Slot::DurationMillis);
+    let micros = || Some(values.get(Slot::DurationMicros)? / 1000);
     let uptimes = || values.get(Slot::EndUptime)?.checked_sub(values.get(Slot::StartUptime)?);
-    told.or_else(uptimes).unwrap_or(0)
+    millis.or_else(micros).or_else(uptimes)
 }
 
 #[cfg(test)]
@@ -138,6 +142,7 @@ mod tests {
             (vec![(Slot::StartMillis, 1_000), (Slot::DurationMillis, 500)], (1_000, 1_500)),
             (vec![(Slot::EndMillis, 2_000), (Slot::DurationMicros, 500_000)], (1_500, 2_000)),
             (vec![(Slot::ObservedMillis, 9)], (9, 9)),
+            (vec![(Slot::StartMillis, 7), (Slot::ObservedMillis, 9)], (7, 9)),
             (vec![(Slot::StartMillis, 0), (Slot::EndSeconds, 0)], (1_700_000_000_000, 1_700_000_000_000)),
         ] {
             assert_eq!(CLOCK.span(&values(&fields)), expected, "{fields:?}");

@@ -12,6 +12,9 @@ use crate::fault::Reason;
 
 /// flowEndReason: the flow goes on, but was reported because it is long.
 const ACTIVE_TIMEOUT: u64 = 2;
+/// Most time (ms) that a firewall's update of a flow is taken to report on: it tells when the flow began, not when the update
+/// before it was. A minute is the usual interval.
+const UPDATE_SPAN_MS: u64 = 60_000;
 /// biflowDirection (RFC 5103 section 6.3): the flow's destination opened it.
 const REVERSE_INITIATOR: u64 = 2;
 
@@ -45,6 +48,9 @@ pub(super) fn assemble(
     record.denied = event == Some(FirewallEvent::Denied)
         || values.get(Slot::ForwardingStatus).is_some_and(|status| status >> 6 & 3 == 2);
     record.report = report(values, event, exporter, &record);
+    if record.report == Report::Continuation {
+        record.start = record.start.max(record.end.saturating_sub(UPDATE_SPAN_MS));
+    }
     if values.has(CONVERSATION) {
         set_initiator(values, &mut record);
     }
