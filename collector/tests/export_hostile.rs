@@ -34,7 +34,8 @@ fn survive(datagrams: &[Vec<u8>]) {
         assert!(out.faults.len() <= 2 * datagram.len() + 16, "{} faults", out.faults.len());
         records += out.records.len();
         sent += 1;
-        (out.records.clear(), out.faults.clear());
+        out.records.clear();
+        out.faults.clear();
         assert!(decoder.stats().domains <= LIMITS.max_exporters);
         assert!(decoder.stats().templates <= LIMITS.max_exporters * LIMITS.max_templates);
         assert!(decoder.stats().exporters().count() <= LIMITS.max_exporters);

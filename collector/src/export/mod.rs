@@ -1,9 +1,13 @@
 //! Flow exports (NetFlow v5 and v9, IPFIX, sFlow v5) → flow records.
 //!
-//! The decoder is our own, straight from the bytes to flow records. The libraries that were tried first (netflow_parser 1.0,
-//! flowparser-sflow 0.3) build a tree of every field of a datagram, of which we use a dozen; they don't say at which offset a
-//! field failed, and leave sampling, times and both-way counters, the larger part of the work, to their user. tshark's
-//! dissectors serve as the independent check instead (`tests/export_datagrams.rs`).
+//! The decoder is our own, straight from the bytes to flow records. The libraries that we know (netflow_parser 1.0,
+//! flowparser-sflow 0.3) build a tree of every field of a datagram, of which we use a dozen; most of their errors don't say at
+//! which offset; and sampling, times and both-way counters, the larger part of the work, are left to their user. tshark's
+//! dissectors and Telegraf's are the independent check instead (`tests/export_datagrams.rs`).
+//!
+//! On the way of a datagram: `framing` tells its format, `netflow5`, `message` (NetFlow v9 and IPFIX) and `sflow` read it; of a
+//! templated record `template` picks the values that `field` names, `flow` makes a record of them with `clock` and `sampling`;
+//! `domain` and `sequence` remember what concerns the next datagram, within the limits that `bounded` holds.
 
 mod bounded;
 mod clock;
