@@ -2,13 +2,22 @@
 //! slice each, which stream to the aggregators.
 
 pub mod charge;
+mod collector;
 pub mod compressed;
 pub mod export;
 pub mod fault;
 pub mod ledger;
 pub mod log;
+pub mod metrics;
 pub mod networks;
 pub mod packet;
+pub mod pipeline;
 pub mod recent;
 pub mod recognise;
+pub mod source;
 pub mod summarise;
+mod trace;
+pub mod uplink;
+
+pub use collector::{Error, Handle, Options, SourceOptions, start};
+pub use source::listener::Datagram;

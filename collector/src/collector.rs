@@ -1,0 +1,345 @@
+//! The role: sources feed the pipeline, the pipeline feeds the uplink.
+
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use spikewatch_actors::{
+    Seams,
+    clock::EventClock,
+    mailbox::{Inbox, mailbox},
+    task::Kind,
+};
+use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
+use spikewatch_proto::{HASH_ID, PROTOCOL_VERSION, v1};
+use tokio::sync::{mpsc, watch};
+use tonic::service::Routes;
+
+use crate::{
+    charge::Aliases,
+    log::ecs::EcsOptions,
+    metrics::Metrics,
+    networks::InternalNetworks,
+    pipeline::{Flush, Pipeline, PipelineOptions},
+    source::{
+        file::Expected,
+        files::{self, FileReport},
+        listener::{self, Datagram},
+    },
+    uplink::{self, UplinkHandle, UplinkOptions, core::CoreOptions},
+};
+
+/// Datagrams that may wait for the decoder.
+const WAITING_DATAGRAMS: usize = 65_536;
+/// Slices kept before the summariser waits.
+const MAX_KEPT: usize = 256;
+
+/// What a collector is made of.
+#[derive(Debug)]
+pub struct Options {
+    /// Its site.
+    pub site: SiteName,
+    /// Its own name, unique within the site.
+    pub name: String,
+    /// Any aggregators of the cluster, "http://host:port".
+    pub aggregators: Vec<String>,
+    /// Which addresses are hosts.
+    pub networks: InternalNetworks,
+    /// Names that stand for addresses.
+    pub aliases: Aliases,
+    /// How often windows are sent on.
+    pub slice: Span,
+    /// Base bucket of the cluster, a multiple of the slice.
+    pub bucket: Span,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Most windows held at once.
+    pub key_limit: usize,
+    /// Where traffic comes from.
+    pub sources: Vec<SourceOptions>,
+    /// How ECS documents are read.
+    pub ecs: EcsOptions,
+    /// Gets a copy of every decoded record; a slow reader slows the source.
+    pub tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
+    /// Set when recorded traffic is played: its time then comes from what is read.
+    pub event_clock: Option<EventClock>,
+}
+
+/// A source.
+#[derive(Debug)]
+pub enum SourceOptions {
+    /// Files, read to their ends.
+    Files {
+        /// Files and folders; `-` is standard input.
+        paths: Vec<PathBuf>,
+        /// What they hold.
+        expected: Expected,
+    },
+    /// A UDP socket for NetFlow v5, v9, IPFIX and sFlow v5, told apart by content.
+    Listen {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Datagrams handed over in the process; time is theirs.
+    Channel(mpsc::Receiver<Datagram>),
+}
+
+/// Why a collector can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener's address can't be bound.
+    #[error("cannot listen on udp {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Slices must tile buckets.
+    #[error("the bucket ({bucket}) must be a multiple of the slice ({slice})")]
+    Spans {
+        /// The slice.
+        slice: Span,
+        /// The bucket.
+        bucket: Span,
+    },
+}
+
+/// The only way into a running collector. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    metrics: Metrics,
+    uplink: UplinkHandle,
+    listening: Arc<[SocketAddr]>,
+    reports: watch::Receiver<Option<Arc<[FileReport]>>>,
+}
+
+impl Handle {
+    /// Counters and faults.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Addresses of the UDP listeners.
+    #[must_use]
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Returns when the sources have ended and all they gave is committed, with what became of each file.
+    pub async fn finished(&self) -> Arc<[FileReport]> {
+        let reports = self.read_to_end().await;
+        self.uplink.finished().await;
+        reports
+    }
+
+    /// Returns when the sources have ended.
+    pub async fn read_to_end(&self) -> Arc<[FileReport]> {
+        let mut reports = self.reports.clone();
+        match reports.wait_for(Option::is_some).await {
+            Ok(reports) => reports.clone().unwrap_or_default(),
+            Err(_) => Arc::default(),
+        }
+    }
+}
+
+/// Starts a collector. Its gRPC side has no service of its own yet beside health, which the node serves.
+///
+/// # Errors
+/// If it can't listen, or its spans don't fit.
+pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
+    let (slice, bucket) = (options.slice, options.bucket);
+    if !bucket.is_multiple_of(slice) {
+        return Err(Error::Spans { slice, bucket });
+    }
+    let metrics = Metrics::default();
+    let hello = v1::Hello {
+        site: options.site.as_str().to_owned(),
+        collector: options.name,
+        incarnation: seams.entropy.bytes16().to_vec(),
+        shape: Some(v1::ClusterShape {
+            shards: options.shards,
+            bucket_seconds: bucket.seconds(),
+            hash_id: HASH_ID,
+            protocol_version: PROTOCOL_VERSION,
+        }),
+        clock_ms: 0,
+        event_time: options.event_clock.is_some(),
+    };
+    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept: MAX_KEPT };
+    let mut pipeline = Pipeline::new(
+        PipelineOptions {
+            site: options.site,
+            networks: options.networks,
+            aliases: options.aliases,
+            slice,
+            bucket,
+            shards: options.shards,
+            key_limit: options.key_limit,
+        },
+        metrics.clone(),
+    );
+    if options.tap.is_some() {
+        pipeline.tap();
+    }
+    let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
+    let mut listening = Vec::new();
+    let mut paths = Vec::new();
+    let mut format = Expected::Auto;
+    let mut channels = Vec::new();
+    for source in options.sources {
+        match source {
+            SourceOptions::Files { paths: more, expected } => {
+                paths.extend(more);
+                format = expected;
+            }
+            SourceOptions::Listen { address } => {
+                let listen = |error| Error::Listen { address, error };
+                let socket = listener::bind(address).map_err(listen)?;
+                listening.push(socket.local_addr().map_err(listen)?);
+                let clock = seams.clock.clone();
+                let receive = listener::receive(socket, move || clock.now_ms(), waiting.clone(), metrics.clone());
+                seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
+            }
+            SourceOptions::Channel(channel) => channels.push(channel),
+        }
+    }
+    let uplink = uplink::start(UplinkOptions { seeds: options.aggregators, core }, metrics.clone(), seams);
+    let (ended, reports) = watch::channel(None);
+    let run = Run {
+        pipeline,
+        metrics: metrics.clone(),
+        uplink: uplink.clone(),
+        tap: options.tap,
+        event_clock: options.event_clock,
+        seams: seams.clone(),
+        ended,
+    };
+    run.start(paths, format, options.ecs, channels, inbox, slice);
+    let handle = Handle { metrics, uplink, listening: listening.into(), reports };
+    Ok((handle, Routes::default()))
+}
+
+/// What drives the pipeline, on whichever kind of task its sources need.
+struct Run {
+    pipeline: Pipeline,
+    metrics: Metrics,
+    uplink: UplinkHandle,
+    tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
+    event_clock: Option<EventClock>,
+    seams: Seams,
+    ended: watch::Sender<Option<Arc<[FileReport]>>>,
+}
+
+impl Run {
+    fn start(
+        self,
+        paths: Vec<PathBuf>,
+        format: Expected,
+        ecs: EcsOptions,
+        mut channels: Vec<mpsc::Receiver<Datagram>>,
+        inbox: Inbox<Datagram>,
+        slice: Span,
+    ) {
+        let tasks = self.seams.tasks.clone();
+        if let Some(channel) = channels.pop() {
+            tasks.spawn(Kind::BACKGROUND, "player", self.play(channel));
+        } else if !paths.is_empty() {
+            // Decoding files is a long computation: it gets a thread of its own.
+            let runtime = tokio::runtime::Handle::current();
+            tasks.spawn_blocking(Kind::CONNECTION, "files", move || self.read(&paths, format, &ecs, &runtime));
+        } else {
+            tasks.spawn(Kind::ROLE, "listeners", self.listen(inbox, slice));
+        }
+    }
+
+    fn read(
+        mut self,
+        paths: &[PathBuf],
+        format: Expected,
+        ecs: &EcsOptions,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<(), Infallible> {
+        let token = self.seams.tasks.token();
+        let (uplink, tap, clock) = (self.uplink, self.tap, self.event_clock);
+        let deliver = |pipeline: &mut Pipeline, due: Option<Flush>| {
+            if let Some(tap) = &tap {
+                let records = pipeline.tapped();
+                // Nobody listening any more only means that nobody wants them.
+                let _ = (!records.is_empty()).then(|| runtime.block_on(tap.send(records)));
+            }
+            let Some(flush) = due else { return true };
+            if let Some(clock) = &clock {
+                clock.advance(flush.watermark);
+            }
+            !token.is_cancelled() && runtime.block_on(uplink.deliver(flush))
+        };
+        let reports = files::run(paths, format, ecs, &mut self.pipeline, &self.metrics, deliver);
+        drop(tap);
+        self.ended.send_replace(Some(reports.into()));
+        Ok(())
+    }
+
+    async fn play(mut self, mut datagrams: mpsc::Receiver<Datagram>) -> Result<(), Infallible> {
+        while let Some(datagram) = datagrams.recv().await {
+            let due = self.pipeline.advance(datagram.time_ms);
+            self.decode(&datagram).await;
+            if let Some(flush) = due
+                && !self.deliver(flush).await
+            {
+                return Ok(());
+            }
+        }
+        let last = self.pipeline.finish();
+        self.deliver(last).await;
+        self.ended.send_replace(Some(Arc::default()));
+        Ok(())
+    }
+
+    /// Live: the clock says when a slice has ended, whether anything came or not. On shutdown what is left is delivered.
+    async fn listen(mut self, mut inbox: Inbox<Datagram>, slice: Span) -> Result<(), Infallible> {
+        let token = self.seams.tasks.token();
+        let mut ticks = tokio::time::interval(Duration::from_millis(slice.millis().min(1_000)));
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => break,
+                _ = ticks.tick() => {
+                    if let Some(flush) = self.pipeline.advance(self.seams.clock.now_ms())
+                        && !self.deliver(flush).await
+                    {
+                        return Ok(());
+                    }
+                }
+                datagram = inbox.recv() => match datagram {
+                    Some(datagram) => self.decode(&datagram).await,
+                    None => break,
+                },
+            }
+        }
+        let mut rest = self.pipeline.finish();
+        // Others go on listening: this is not the end of the site's traffic, only of ours.
+        (rest.last, rest.watermark) = (false, 0);
+        self.deliver(rest).await;
+        Ok(())
+    }
+
+    async fn decode(&mut self, datagram: &Datagram) {
+        Metrics::add(&self.metrics.counters().datagrams, 1);
+        let mut faults = Vec::new();
+        self.pipeline.datagram(datagram.exporter, datagram.time_ms, &datagram.payload, &mut faults);
+        for fault in &faults {
+            let place = || format!("a datagram received at {} ms", datagram.time_ms);
+            self.metrics.fault(&datagram.exporter.to_string(), place, fault);
+        }
+        if let Some(tap) = &self.tap {
+            let _ = tap.send(self.pipeline.tapped()).await;
+        }
+    }
+
+    async fn deliver(&self, flush: Flush) -> bool {
+        if let Some(clock) = &self.event_clock {
+            clock.advance(flush.watermark);
+        }
+        self.uplink.deliver(flush).await
+    }
+}

@@ -1,0 +1,117 @@
+//! What the collector counts of itself, and the faults of its input.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use crate::fault::{Fault, Reason};
+
+/// Most (source, reason) pairs of which a first example is kept; counts go on beyond.
+const MAX_EXAMPLES: usize = 1_000;
+
+/// Counters, written by one task and read by any.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes read from files (as stored) or received by listeners.
+    pub bytes_read: AtomicU64,
+    /// Packets read from captures.
+    pub packets: AtomicU64,
+    /// Export datagrams.
+    pub datagrams: AtomicU64,
+    /// Lines of logs.
+    pub lines: AtomicU64,
+    /// Flow records decoded.
+    pub records: AtomicU64,
+    /// Records left out because another sensor had reported their connection.
+    pub duplicates: AtomicU64,
+    /// Events, bytes and packets charged (once a record).
+    pub events: AtomicU64,
+    /// Bytes charged, both directions.
+    pub bytes: AtomicU64,
+    /// Packets charged, both directions.
+    pub flow_packets: AtomicU64,
+    /// Records whose event time was absurd and replaced by the time of receipt.
+    pub times_replaced: AtomicU64,
+    /// Shares charged to `(overflow)`.
+    pub overflowed: AtomicU64,
+    /// Slices and rows (windows) handed to the uplink.
+    pub slices: AtomicU64,
+    /// Rows handed to the uplink.
+    pub rows: AtomicU64,
+    /// Batches sent, repeats included.
+    pub batches_sent: AtomicU64,
+    /// Streams to aggregators opened.
+    pub streams: AtomicU64,
+    /// The event-time clock, or the newest event time seen, ms.
+    pub event_time: AtomicU64,
+    /// Datagrams dropped because decoding could not keep up.
+    pub datagrams_dropped: AtomicU64,
+}
+
+/// Faults of one source and reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultSummary {
+    /// File, listener or exporter.
+    pub source: String,
+    /// Why.
+    pub reason: Reason,
+    /// How many.
+    pub count: u64,
+    /// The first of them, with its place.
+    pub first: String,
+}
+
+/// Counters and faults of one collector. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    counters: Arc<Counters>,
+    faults: Arc<Mutex<BTreeMap<(String, Reason), (u64, String)>>>,
+}
+
+impl Metrics {
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Relaxed);
+    }
+
+    /// Counts a fault; `place` says where in the source. The first defect of its kind is logged.
+    pub fn fault(&self, source: &str, place: impl FnOnce() -> String, fault: &Fault) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, _)) = faults.get_mut(&(source.to_owned(), fault.reason)) {
+            *count += 1;
+            return;
+        }
+        let source = if faults.len() < MAX_EXAMPLES { source } else { "(other sources)" };
+        let entry = faults.entry((source.to_owned(), fault.reason)).or_insert_with(|| (0, String::new()));
+        entry.0 += 1;
+        if entry.0 == 1 {
+            entry.1 = format!("{}: {}", place(), fault.detail);
+            if !fault.reason.is_ordinary() {
+                tracing::warn!(source, reason = fault.reason.label(), first = entry.1, "input could not be used");
+            }
+        }
+    }
+
+    /// All faults so far, by source and reason.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultSummary> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let summary = |((source, reason), (count, first)): (&(String, Reason), &(u64, String))| FaultSummary {
+            source: source.clone(),
+            reason: *reason,
+            count: *count,
+            first: first.clone(),
+        };
+        faults.iter().map(summary).collect()
+    }
+}

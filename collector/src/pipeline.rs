@@ -1,0 +1,229 @@
+//! Decode → charge → summarise, as one pure piece: what a source read goes in, slices come out. It has no I/O and no
+//! clock of its own; the source says what time it is.
+
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+
+use spikewatch_domain::{
+    key::SiteName,
+    record::{EventMillis, FlowRecord},
+    span::Span,
+};
+
+use crate::{
+    charge::{Aliases, Charger},
+    export::{ExportDecoder, ExportLimits},
+    fault::{Decoded, Fault, Reason},
+    ledger::{Ledger, LedgerLimits},
+    metrics::Metrics,
+    networks::InternalNetworks,
+    packet::{
+        flow_table::{FlowTable, FlowTableLimits},
+        headers::dissect,
+    },
+    summarise::{Slice, Summariser},
+};
+
+/// How records are cut into windows.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// The site all records belong to.
+    pub site: SiteName,
+    /// Which addresses are hosts.
+    pub networks: InternalNetworks,
+    /// Names that stand for addresses.
+    pub aliases: Aliases,
+    /// Slice: how often windows are sent on.
+    pub slice: Span,
+    /// Base bucket, a multiple of the slice.
+    pub bucket: Span,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Most windows held at once.
+    pub key_limit: usize,
+}
+
+/// What is due to be sent: the slices' contents so far, and a promise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flush {
+    /// Oldest first; a slice may come again with what came late.
+    pub slices: Vec<Slice>,
+    /// No record older than this will come, late ones excepted.
+    pub watermark: EventMillis,
+    /// Nothing will come at all.
+    pub last: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pipeline {
+    exports: ExportDecoder,
+    packets: FlowTable,
+    ledger: Ledger,
+    charger: Charger,
+    summariser: Summariser,
+    decoded: Decoded,
+    metrics: Metrics,
+    tap: Option<Vec<FlowRecord>>,
+    slice: Span,
+    bucket: Span,
+    clock: EventMillis,
+    expired: EventMillis,
+    flushed: Option<EventMillis>,
+    newest: EventMillis,
+}
+
+impl Pipeline {
+    /// An empty pipeline.
+    #[must_use]
+    pub fn new(options: PipelineOptions, metrics: Metrics) -> Self {
+        Self {
+            exports: ExportDecoder::new(ExportLimits::default()),
+            packets: FlowTable::new(FlowTableLimits::default()),
+            ledger: Ledger::new(LedgerLimits::default()),
+            charger: Charger::new(options.networks, options.aliases, options.slice, options.bucket),
+            summariser: Summariser::new(options.site, options.shards, options.key_limit),
+            decoded: Decoded::default(),
+            metrics,
+            tap: None,
+            slice: options.slice,
+            bucket: options.bucket,
+            clock: 0,
+            expired: 0,
+            flushed: None,
+            newest: 0,
+        }
+    }
+
+    /// Keeps a copy of every decoded record until [`Pipeline::tapped`] takes it.
+    pub fn tap(&mut self) {
+        self.tap = Some(Vec::new());
+    }
+
+    /// The records decoded since the last call, if they are tapped.
+    pub fn tapped(&mut self) -> Vec<FlowRecord> {
+        self.tap.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// One captured packet. The fault, if any, is for the caller to place.
+    ///
+    /// # Errors
+    /// If the packet carries no flow, or can't be read.
+    pub fn packet(&mut self, time: EventMillis, link: u16, original_length: u32, data: &[u8]) -> Result<(), Fault> {
+        if time > LATEST {
+            return Err(Fault::new(Reason::OutOfRange, format!("capture time {time} ms lies after the year 2106")));
+        }
+        let packet = dissect(link, original_length, data)?;
+        self.packets.on_packet(time, &packet, 1, &mut self.decoded.records);
+        if !self.decoded.records.is_empty() {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// One export datagram. Its faults are for the caller to place.
+    pub fn datagram(&mut self, exporter: IpAddr, time: EventMillis, payload: &[u8], faults: &mut Vec<Fault>) {
+        self.exports.decode(exporter, time, payload, &mut self.decoded);
+        let believed = self.decoded.records.iter_mut().map(|record| believe(record, time)).filter(|replaced| *replaced);
+        Metrics::add(&self.metrics.counters().times_replaced, believed.count() as u64);
+        faults.append(&mut self.decoded.faults);
+        self.settle();
+    }
+
+    /// Records that were decoded elsewhere (lines).
+    pub fn records(&mut self, records: &mut Vec<FlowRecord>) {
+        self.decoded.records.append(records);
+        self.settle();
+    }
+
+    /// The source has come to `time`. Emits flows that timed out, and says what is due when a slice has ended.
+    pub fn advance(&mut self, time: EventMillis) -> Option<Flush> {
+        self.clock = self.clock.max(time);
+        // Once a second is often enough for time-outs of many seconds.
+        if self.clock / 1_000 > self.expired {
+            self.expired = self.clock / 1_000;
+            self.packets.expire(self.clock, &mut self.decoded.records);
+            self.exports.expire(self.clock, &mut self.decoded);
+            self.settle();
+            self.metrics.counters().event_time.store(self.clock, Relaxed);
+        }
+        let boundary = self.slice.floor(self.clock);
+        match self.flushed {
+            None => {
+                self.flushed = Some(boundary);
+                None
+            }
+            Some(flushed) if boundary > flushed => {
+                self.flushed = Some(boundary);
+                Some(self.flush(boundary, false))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The source has ended: everything is due. The watermark is the end of the last bucket that any record touched.
+    pub fn finish(&mut self) -> Flush {
+        self.packets.flush(&mut self.decoded.records);
+        self.exports.flush(&mut self.decoded);
+        self.settle();
+        let watermark = self.bucket.end(self.newest);
+        self.flush(watermark, true)
+    }
+
+    fn flush(&mut self, watermark: EventMillis, last: bool) -> Flush {
+        let slices = self.summariser.take();
+        let counters = self.metrics.counters();
+        Metrics::add(&counters.slices, slices.len() as u64);
+        Metrics::add(&counters.rows, slices.iter().map(|slice| slice.rows.len() as u64).sum());
+        counters.overflowed.store(self.summariser.overflowed(), Relaxed);
+        counters.duplicates.store(self.ledger.duplicates(), Relaxed);
+        Flush { slices, watermark, last }
+    }
+
+    fn settle(&mut self) {
+        if self.decoded.records.is_empty() {
+            return;
+        }
+        let counters = self.metrics.counters();
+        Metrics::add(&counters.records, self.decoded.records.len() as u64);
+        let (mut events, mut bytes, mut packets) = (0u64, 0u64, 0u64);
+        for record in &self.decoded.records {
+            let Some(entry) = self.ledger.enter(record) else { continue };
+            events += entry.events;
+            bytes = bytes.saturating_add(entry.source_bytes.saturating_add(entry.destination_bytes));
+            packets = packets.saturating_add(entry.source_packets.saturating_add(entry.destination_packets));
+            let (summariser, newest) = (&mut self.summariser, &mut self.newest);
+            self.charger.charge(record, &entry, |slice, subject, share| {
+                *newest = slice.max(*newest);
+                summariser.add(slice, subject, share);
+            });
+        }
+        Metrics::add(&counters.events, events);
+        Metrics::add(&counters.bytes, bytes);
+        Metrics::add(&counters.flow_packets, packets);
+        match &mut self.tap {
+            Some(tap) => tap.append(&mut self.decoded.records),
+            None => self.decoded.records.clear(),
+        }
+    }
+}
+
+/// Latest event time that anything may carry: the end of 32-bit seconds (year 2106), which is as far as captures reach.
+pub const LATEST: EventMillis = (1 << 32) * 1_000;
+/// How far behind its receipt a record's time is believed.
+const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// How far ahead of its receipt a record's time is believed: exporters' clocks are seldom exact.
+const AHEAD_MS: u64 = 60_000;
+
+/// Event time that lies absurdly far from its receipt says more of the exporter's clock than of the traffic: it is
+/// replaced by the time of receipt. True if it was.
+fn believe(record: &mut FlowRecord, received: EventMillis) -> bool {
+    let oldest = received.saturating_sub(LATE_HORIZON_MS);
+    let newest = received.saturating_add(AHEAD_MS);
+    let absurd = record.end > newest || record.end < oldest;
+    if absurd {
+        (record.start, record.end) = (received, received);
+    }
+    let long = record.start < oldest;
+    record.start = record.start.max(oldest);
+    absurd || long
+}

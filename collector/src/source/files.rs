@@ -1,0 +1,131 @@
+//! Files through the pipeline, merged by time.
+
+use std::path::PathBuf;
+
+use crate::{
+    fault::Fault,
+    log::ecs::EcsOptions,
+    metrics::Metrics,
+    pipeline::{Flush, Pipeline},
+    source::file::{Expected, FileError, Item, OpenFile, expand},
+};
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Its name.
+    pub name: String,
+    /// Items of use (packets, datagrams, lines).
+    pub items: u64,
+    /// What ended it early.
+    pub error: Option<FileError>,
+}
+
+/// Reads all files to their ends, in the order of their items' times; `deliver` takes what is due and returns false to
+/// stop. A file that breaks off ends there, and the others go on.
+pub fn run(
+    paths: &[PathBuf],
+    expected: Expected,
+    ecs: &EcsOptions,
+    pipeline: &mut Pipeline,
+    metrics: &Metrics,
+    mut deliver: impl FnMut(&mut Pipeline, Option<Flush>) -> bool,
+) -> Vec<FileReport> {
+    let mut reports = Vec::new();
+    let mut lanes: Vec<Lane> = Vec::new();
+    let paths = match expand(paths) {
+        Ok(paths) => paths,
+        Err(error) => return vec![FileReport { name: String::new(), items: 0, error: Some(error) }],
+    };
+    for path in paths {
+        let report = reports.len();
+        reports.push(FileReport { name: path.display().to_string(), items: 0, error: None });
+        match OpenFile::open(&path, expected, ecs, metrics) {
+            // Raw datagrams have no time of receipt, and templates go before data: such files form one lane, in order.
+            Ok(file) if file.is_raw() => match lanes.iter_mut().find(|lane| lane.raw) {
+                Some(lane) => lane.files.push((report, file)),
+                None => lanes.push(Lane::of(report, file)),
+            },
+            Ok(file) => lanes.push(Lane::of(report, file)),
+            Err(error) => reports[report].error = Some(error),
+        }
+    }
+    lanes.retain_mut(|lane| lane.advance(&mut reports));
+    let mut faults = Vec::new();
+    while let Some(index) = earliest(&lanes) {
+        let lane = &mut lanes[index];
+        let time = lane.current().time();
+        let due = pipeline.advance(time);
+        feed(lane.current(), pipeline, &mut faults, metrics);
+        if !deliver(pipeline, due) {
+            return reports;
+        }
+        if !lane.advance(&mut reports) {
+            lanes.remove(index);
+        }
+    }
+    let last = pipeline.finish();
+    deliver(pipeline, Some(last));
+    reports
+}
+
+fn earliest(lanes: &[Lane]) -> Option<usize> {
+    match lanes.len() {
+        0 => None,
+        1 => Some(0),
+        _ => lanes.iter().enumerate().min_by_key(|(index, lane)| (lane.time, *index)).map(|(index, _)| index),
+    }
+}
+
+fn feed(file: &mut OpenFile, pipeline: &mut Pipeline, faults: &mut Vec<Fault>, metrics: &Metrics) {
+    let time = file.time();
+    match file.item() {
+        Item::Packet { link, original_length, data } => {
+            if let Err(fault) = pipeline.packet(time, link, original_length, data) {
+                file.fault(&fault);
+            }
+        }
+        Item::Datagram { exporter, payload } => {
+            Metrics::add(&metrics.counters().datagrams, 1);
+            pipeline.datagram(exporter, time, payload, faults);
+            faults.drain(..).for_each(|fault| file.fault(&fault));
+        }
+        Item::Records(records) => pipeline.records(records),
+    }
+}
+
+/// Files that are read one after another; all lanes are merged by time.
+struct Lane {
+    files: Vec<(usize, OpenFile)>,
+    at: usize,
+    raw: bool,
+    time: u64,
+}
+
+impl Lane {
+    fn of(report: usize, file: OpenFile) -> Self {
+        let raw = file.is_raw();
+        Self { files: vec![(report, file)], at: 0, raw, time: 0 }
+    }
+
+    fn current(&mut self) -> &mut OpenFile {
+        &mut self.files[self.at].1
+    }
+
+    /// Goes to the next item of this lane; false at its end.
+    fn advance(&mut self, reports: &mut [FileReport]) -> bool {
+        while let Some((report, file)) = self.files.get_mut(self.at) {
+            match file.advance() {
+                Ok(true) => {
+                    reports[*report].items += 1;
+                    self.time = file.time();
+                    return true;
+                }
+                Ok(false) => {}
+                Err(error) => reports[*report].error = Some(error),
+            }
+            self.at += 1;
+        }
+        false
+    }
+}

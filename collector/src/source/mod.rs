@@ -1,0 +1,6 @@
+//! Where traffic comes from: files, listeners, and datagrams handed over in the process. A source reads, says where a
+//! fault lies, and drives the [`Pipeline`](crate::pipeline::Pipeline).
+
+pub mod file;
+pub mod files;
+pub mod listener;

@@ -1,0 +1,91 @@
+//! One stream to one aggregator, opened again whenever it ends.
+
+use std::{convert::Infallible, time::Duration};
+
+use spikewatch_actors::{Seams, mailbox::Mailbox, task::Kind};
+use spikewatch_proto::v1::{AggregatorMessage, CollectorMessage, ingest_client::IngestClient};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming, transport::Endpoint};
+
+use super::{Event, LINK_CAPACITY, LinkId};
+
+/// Waits between attempts: from the first to the longest, doubling.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Largest message an aggregator may send us.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// Why a stream could not be opened or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The address is none, or nobody answers there.
+    #[error("{address}: {error}")]
+    Transport {
+        /// Where.
+        address: String,
+        /// Why.
+        error: tonic::transport::Error,
+    },
+    /// The aggregator refused or ended the stream.
+    #[error("{0}")]
+    Status(#[from] Box<Status>),
+}
+
+/// Keeps a stream to `address` until `token` is cancelled. Streams are numbered from `first` on.
+pub(super) fn start(address: String, first: LinkId, events: Mailbox<Event>, token: CancellationToken, seams: &Seams) {
+    seams.tasks.spawn(Kind::BACKGROUND, "link", async move {
+        token.run_until_cancelled(keep(address, first, events)).await;
+        Ok::<(), Infallible>(())
+    });
+}
+
+async fn keep(address: String, first: LinkId, events: Mailbox<Event>) {
+    let mut wait = FIRST_WAIT;
+    for link in first.. {
+        match stream(&address, link, &events).await {
+            Ok(()) => wait = FIRST_WAIT,
+            Err(error) => tracing::warn!(%error, aggregator = address, "stream to the aggregator ended"),
+        }
+        if events.send(Event::Disconnected { link }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn stream(address: &str, link: LinkId, events: &Mailbox<Event>) -> Result<(), LinkError> {
+    let channel = connect(address).await?;
+    let mut client = IngestClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let (outgoing, waiting) = mpsc::channel::<CollectorMessage>(LINK_CAPACITY);
+    // The actor says hello at once; the aggregator answers the call when it has read it.
+    if events.send(Event::Connected { link, outgoing }).await.is_err() {
+        return Ok(());
+    }
+    let answer = client.stream(ReceiverStream::new(waiting)).await.map_err(Box::new)?;
+    let mut incoming: Streaming<AggregatorMessage> = answer.into_inner();
+    while let Some(message) = incoming.message().await.map_err(Box::new)? {
+        let Some(message) = message.message else { continue };
+        if events.send(Event::Message { link, message }).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A channel to `address` that notices a dead peer.
+pub(super) async fn connect(address: &str) -> Result<tonic::transport::Channel, LinkError> {
+    let transport = |error| LinkError::Transport { address: address.to_owned(), error };
+    Endpoint::from_shared(address.to_owned())
+        .map_err(transport)?
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(transport)
+}
