@@ -1,1 +1,230 @@
-//! Placeholder.
+//! The middle: takes batches from collectors, merges them into windows by shard, and forwards these to the detector.
+//! It owns no disk: until the detector has committed, the collectors' spools are the source of truth.
+//!
+//! `ingest` (a task a collector) → `shard` (an actor a shard, around the state machine in [`core`]) → `forward`.
+
+mod control;
+pub mod core;
+mod directory;
+mod encode;
+mod feedback;
+mod forward;
+mod ingest;
+mod metrics;
+mod pressure;
+mod shard;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use spikewatch_actors::{
+    Seams,
+    mailbox::{Mailbox, mailbox},
+    supervise::Restarts,
+    task::Kind,
+};
+use spikewatch_domain::shard::MAX_SHARDS;
+use spikewatch_proto::{
+    convert::cluster::Shape,
+    v1::{self, control_server::ControlServer, ingest_server::IngestServer},
+};
+use tokio::sync::watch;
+use tonic::{service::Routes, transport::Endpoint};
+
+pub use metrics::AggregatorMetrics;
+
+use crate::{
+    control::RouteRelay, core::StreamId, directory::Directory, feedback::Feedback, forward::ForwardMessage,
+    ingest::IngestService, metrics::Counters, pressure::Pressure,
+};
+
+/// Longest message taken from a peer.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// How an aggregator is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where the detector is: "http://host:port".
+    pub detector: String,
+    /// Where collectors reach this aggregator: "http://host:port".
+    pub advertise: String,
+    /// Bytes of open windows above which credit is withheld.
+    pub memory_limit: u64,
+    /// Rows that a collector may have on the way.
+    pub credit_rows: u64,
+    /// Streams of collectors taken at most.
+    pub max_streams: usize,
+    /// Nothing is sealed before that many collectors have bound a shard: in a replay, all that will play.
+    pub expected_collectors: usize,
+}
+
+impl Options {
+    /// The defaults, for an aggregator of that name between these addresses.
+    #[must_use]
+    pub fn new(name: impl Into<String>, detector: impl Into<String>, advertise: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            detector: detector.into(),
+            advertise: advertise.into(),
+            memory_limit: 2 << 30,
+            credit_rows: 1 << 18,
+            max_streams: 4096,
+            expected_collectors: 0,
+        }
+    }
+}
+
+/// Why an aggregator could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The detector's address is none.
+    #[error("the detector's address {0:?} is no \"http://host:port\": {1}")]
+    Detector(String, tonic::transport::Error),
+}
+
+/// The one way into a running aggregator.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// The aggregator in numbers.
+    #[must_use]
+    pub fn metrics(&self) -> AggregatorMetrics {
+        let shared = &self.0;
+        let mailboxes: Vec<_> = shared.directory.all().iter().map(|(_, mailbox)| mailbox.stats()).collect();
+        let restarts = &shared.restarts;
+        AggregatorMetrics {
+            streams: shared.sessions().len() as u64,
+            shards_assigned: shared.counters.assigned.get(),
+            shards_opening: shared.counters.opening.get(),
+            window_bytes: shared.pressure.used(),
+            slices: shared.counters.slices.get(),
+            rows: shared.counters.rows.get(),
+            invalid_messages: shared.counters.invalid.get(),
+            unbound: shared.counters.unbound.get(),
+            lost_events: shared.counters.lost_events.get(),
+            commits: shared.counters.commits.get(),
+            acks: shared.counters.acks.get(),
+            refusals: shared.counters.refusals.get(),
+            detector_connects: shared.counters.connects.get(),
+            credit_withheld: shared.pressure.withheld(),
+            shard_restarts: restarts.errors() + restarts.panics() + restarts.freezes(),
+            mailbox_depth: mailboxes.iter().map(|stats| stats.depth as u64).sum(),
+            mailbox_blocked_ns: mailboxes.iter().map(|stats| stats.blocked_ns).sum(),
+        }
+    }
+
+    /// Waits until all assigned shards are open, so that collectors are welcome.
+    pub async fn ready(&self) {
+        self.0.ready_shape().await;
+    }
+}
+
+/// Starts an aggregator. It keeps trying to reach the detector; what it returns has to be served.
+///
+/// # Errors
+/// The options are unusable.
+pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
+    let endpoint = Endpoint::from_shared(options.detector.clone())
+        .map_err(|error| Error::Detector(options.detector.clone(), error))?
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(Some(4 << 20))
+        .initial_connection_window_size(Some(16 << 20));
+    // One commit a shard is in flight, so that shards never wait for the connection.
+    let (forward, inbox) = mailbox("forward", 2 * MAX_SHARDS as usize);
+    let shared = Arc::new(Shared {
+        pressure: Pressure::new(options.memory_limit),
+        options,
+        seams: seams.clone(),
+        instance: seams.entropy.bytes16(),
+        directory: Directory::default(),
+        forward,
+        counters: Counters::default(),
+        restarts: Restarts::default(),
+        readiness: watch::Sender::new(Readiness::default()),
+        routes: watch::Sender::new(None),
+        sessions: Mutex::default(),
+        streams: AtomicU64::new(0),
+    });
+    let forwarding = forward::run(Arc::clone(&shared), endpoint, inbox);
+    seams.tasks.spawn(Kind::ROLE, "forward", async {
+        forwarding.await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    let ingest = IngestServer::new(IngestService(Arc::clone(&shared))).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = Routes::new(ingest).add_service(ControlServer::new(RouteRelay(Arc::clone(&shared))));
+    Ok((Handle(shared), routes))
+}
+
+/// What the tasks of the role share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    seams: Seams,
+    /// Tells this process from an earlier one of the same name.
+    instance: [u8; 16],
+    directory: Directory,
+    forward: Mailbox<ForwardMessage>,
+    pressure: Pressure,
+    counters: Counters,
+    restarts: Restarts,
+    readiness: watch::Sender<Readiness>,
+    routes: watch::Sender<Option<v1::Routes>>,
+    sessions: Mutex<BTreeMap<StreamId, Arc<Feedback>>>,
+    streams: AtomicU64,
+}
+
+/// Whether collectors can be welcomed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Readiness {
+    shape: Option<Shape>,
+    open: bool,
+}
+
+impl Shared {
+    fn next_stream(&self) -> StreamId {
+        self.streams.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The cluster's shape, once all assigned shards are open.
+    async fn ready_shape(&self) -> Shape {
+        let mut readiness = self.readiness.subscribe();
+        loop {
+            let Readiness { shape, open } = *readiness.borrow_and_update();
+            if let Some(shape) = shape.filter(|_| open) {
+                return shape;
+            }
+            if readiness.changed().await.is_err() {
+                // The sender lives in `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn sessions(&self) -> Vec<Arc<Feedback>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn enter(&self, feedback: &Arc<Feedback>) {
+        self.pressure.enter(feedback.stream);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(feedback.stream, Arc::clone(feedback));
+    }
+
+    fn leave(&self, feedback: &Feedback) {
+        self.pressure.leave(feedback.stream);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&feedback.stream);
+    }
+}

@@ -1,0 +1,35 @@
+//! A frozen commit in its wire form.
+
+use spikewatch_proto::{
+    convert::{commit::write_pair, windows},
+    v1,
+};
+
+use crate::core::{Commit, Part, Windows};
+
+/// The message of a commit. Rows are ordered by site and subject.
+pub(crate) fn commit(shard: u32, commit: &Commit<Windows>, traceparent: &str) -> v1::Commit {
+    v1::Commit {
+        shard,
+        epoch: Some(commit.epoch.into()),
+        commit_no: commit.commit_no,
+        bucket_start_ms: commit.bucket,
+        windows: commit.windows.iter().map(part).collect(),
+        corrections: commit.corrections.iter().map(part).collect(),
+        pairs: commit.pairs.iter().map(|(of, pair)| write_pair(of, *pair)).collect(),
+        missing: commit.missing.iter().map(ToString::to_string).collect(),
+        traceparent: traceparent.to_owned(),
+    }
+}
+
+fn part(part: &Part<Windows>) -> v1::BucketWindows {
+    let sites = part.sites.keys().map(ToString::to_string).collect();
+    let mut message = v1::Windows { sites, ..v1::Windows::default() };
+    for (index, (site, contents)) in (0u32..).zip(&part.sites) {
+        let incomplete = part.incomplete.contains(site);
+        contents.iter().for_each(|(subject, window)| {
+            windows::push(&mut message, Some(index), subject, window, incomplete);
+        });
+    }
+    v1::BucketWindows { bucket_start_ms: part.bucket, windows: Some(message) }
+}

@@ -1,0 +1,257 @@
+//! Streams of collectors: hello, welcome, then batches in and feedback out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use spikewatch_actors::{clock::Clock, mailbox::Mailbox, task::Kind};
+use spikewatch_proto::{
+    convert::{
+        Invalid,
+        cluster::Shape,
+        ingest::{Bind, Hello, Slice, Tombstone, Watermark, read_replay_end},
+    },
+    v1::{self, collector_message, ingest_server::Ingest},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    Shared,
+    core::{Message, StreamId, Unbinding, Windows},
+    feedback::Feedback,
+    shard::ShardMessage,
+};
+
+/// How long a new stream may take to say hello, and how long it then waits for shards to be open.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often withheld credit is looked at again.
+const CREDIT_RETRY: Duration = Duration::from_millis(250);
+/// Difference of clocks that is worth a warning, ms.
+const MAX_SKEW_MS: u64 = 60_000;
+
+type Out = mpsc::Sender<Result<v1::AggregatorMessage, Status>>;
+
+/// The service that collectors call.
+#[derive(Debug, Clone)]
+pub(crate) struct IngestService(pub(crate) Arc<Shared>);
+
+#[tonic::async_trait]
+impl Ingest for IngestService {
+    type StreamStream = ReceiverStream<Result<v1::AggregatorMessage, Status>>;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<v1::CollectorMessage>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let shared = Arc::clone(&self.0);
+        if shared.sessions().len() >= shared.options.max_streams {
+            return Err(Status::resource_exhausted("too many streams; try another aggregator"));
+        }
+        let (out, answers) = mpsc::channel(16);
+        let incoming = request.into_inner();
+        self.0.seams.tasks.spawn(Kind::CONNECTION, "ingest", async move {
+            let stopped = shared.seams.tasks.token();
+            let served = stopped.run_until_cancelled(serve(&shared, incoming, &out)).await;
+            if let Some(Err(status)) = served {
+                tracing::warn!(%status, "stream refused");
+                let _ = out.send(Err(status)).await;
+            }
+            Ok::<(), Status>(())
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, mut incoming: Streaming<v1::CollectorMessage>, out: &Out) -> Result<(), Status> {
+    let (hello, shape) = greet(shared, &mut incoming).await?;
+    let feedback = Arc::new(Feedback::new(shared.next_stream(), hello.of));
+    let mut session = Session { shared, shape, feedback: Arc::clone(&feedback), bound: BTreeMap::new() };
+    shared.enter(&feedback);
+    tracing::info!(collector = %feedback.of, stream = feedback.stream, "collector connected");
+    let result = async {
+        session.welcome(out).await?;
+        tokio::select! {
+            read = session.read(&mut incoming) => read,
+            written = write(shared, &feedback, &shape, out) => written,
+        }
+    };
+    let result = result.await;
+    shared.leave(&feedback);
+    session.end().await;
+    tracing::info!(collector = %feedback.of, stream = feedback.stream, "collector disconnected");
+    result
+}
+
+/// Waits for the hello and checks that both mean the same cluster.
+async fn greet(shared: &Shared, incoming: &mut Streaming<v1::CollectorMessage>) -> Result<(Hello, Shape), Status> {
+    let first = tokio::time::timeout(PATIENCE, incoming.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+    let Some(collector_message::Message::Hello(hello)) = first.and_then(|message| message.message) else {
+        return Err(Status::failed_precondition("the first message must be a hello"));
+    };
+    let hello = Hello::read(&hello).map_err(|invalid| refuse(shared, &invalid))?;
+    let shape = tokio::time::timeout(PATIENCE, shared.ready_shape()).await;
+    let shape = shape.map_err(|_| Status::unavailable("no shard is open here yet"))?;
+    if hello.shape != shape {
+        let problem = format!("the cluster has {shape:?}, the collector expects {:?}", hello.shape);
+        return Err(Status::failed_precondition(problem));
+    }
+    let clock = &shared.seams.clock;
+    if hello.event_time != clock.is_event_time() {
+        return Err(Status::failed_precondition("one side plays recorded traffic, the other is live"));
+    }
+    let skew_ms = clock.now_ms().abs_diff(hello.clock_ms);
+    if !hello.event_time && skew_ms > MAX_SKEW_MS {
+        tracing::warn!(collector = %hello.of, skew_ms, "the collector's clock is off");
+    }
+    Ok((hello, shape))
+}
+
+/// Sends what shards have to tell, and credit while there is memory.
+async fn write(shared: &Shared, feedback: &Feedback, shape: &Shape, out: &Out) -> Result<(), Status> {
+    loop {
+        let _ = tokio::time::timeout(CREDIT_RETRY, feedback.changed()).await;
+        // Small credits would cost a message a batch.
+        let enough = shared.options.credit_rows / 4;
+        let least_rows = if shared.pressure.may_credit(feedback.stream) { enough } else { u64::MAX };
+        for message in feedback.take(least_rows, shape, shared.seams.clock.now_ms()) {
+            if out.send(Ok(v1::AggregatorMessage { message: Some(message) })).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+struct Session<'a> {
+    shared: &'a Arc<Shared>,
+    shape: Shape,
+    feedback: Arc<Feedback>,
+    bound: BTreeMap<u32, Mailbox<ShardMessage>>,
+}
+
+impl Session<'_> {
+    fn stream(&self) -> StreamId {
+        self.feedback.stream
+    }
+
+    /// Tells which shards can be bound; the first welcome comes even if there are none.
+    async fn welcome(&self, out: &Out) -> Result<(), Status> {
+        for (shard, mailbox) in self.shared.directory.all() {
+            let of = self.feedback.of.clone();
+            if let Ok(Some((epoch, pair))) = mailbox.ask(|reply| ShardMessage::Describe { of, reply }).await {
+                self.feedback.opened(shard, epoch, pair);
+            }
+        }
+        self.feedback.credit(self.shared.options.credit_rows);
+        let messages = self.feedback.take(1, &self.shape, self.shared.seams.clock.now_ms());
+        for message in messages {
+            let _ = out.send(Ok(v1::AggregatorMessage { message: Some(message) })).await;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, incoming: &mut Streaming<v1::CollectorMessage>) -> Result<(), Status> {
+        while let Some(message) = incoming.message().await? {
+            let Some(message) = message.message else { continue };
+            self.take(message).await.map_err(|invalid| refuse(self.shared, &invalid))?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, message: collector_message::Message) -> Result<(), Invalid> {
+        use collector_message::Message as Wire;
+        match message {
+            Wire::Hello(_) => return Err(Invalid::new("CollectorMessage.hello", "comes a second time")),
+            Wire::Bind(message) => {
+                for bind in Bind::read(&message, &self.shape)? {
+                    self.bind(bind).await;
+                }
+            }
+            Wire::Batches(message) => {
+                let slice = Slice::read(&message, &self.shape)?;
+                drop(message);
+                self.slice(slice).await;
+            }
+            Wire::Watermark(message) => {
+                let watermark = Watermark::read(&message, &self.shape)?;
+                self.shared.pressure.advance(self.stream(), watermark.time_ms);
+                let covers: BTreeMap<_, _> = watermark.covers.into_iter().collect();
+                let shards: Vec<_> = self.bound.keys().copied().collect();
+                for shard in shards {
+                    let covers = covers.get(&shard).copied();
+                    let message = Message::Watermark { time_ms: watermark.time_ms, last: watermark.last, covers };
+                    self.said(shard, message, None).await;
+                }
+            }
+            Wire::ReplayEnd(message) => {
+                for (shard, seq) in read_replay_end(&message, &self.shape)? {
+                    self.said(shard, Message::ReplayEnd { seq }, None).await;
+                }
+            }
+            Wire::Tombstone(message) => {
+                let lost = Tombstone::read(&message, &self.shape)?;
+                self.shared.counters.lost_events.add(lost.events);
+                tracing::warn!(collector = %self.feedback.of, shard = lost.shard, events = lost.events, "a collector's disk budget dropped batches");
+                let Tombstone { shard, last_seq, prev, buckets, .. } = lost;
+                self.said(shard, Message::Tombstone { last_seq, prev, buckets }, None).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn bind(&mut self, bind: Bind) {
+        let Some(mailbox) = self.shared.directory.get(bind.shard) else {
+            self.feedback.unbound(bind.shard, Unbinding::NotOwned);
+            return;
+        };
+        let feedback = Arc::clone(&self.feedback);
+        if mailbox.send(ShardMessage::Bind { feedback, bind }).await.is_ok() {
+            self.bound.insert(bind.shard, mailbox);
+        }
+    }
+
+    async fn slice(&mut self, slice: Slice) {
+        let rows: usize = slice.batches.iter().map(|batch| batch.rows.len()).sum();
+        tracing::trace!(collector = %self.feedback.of, rows, traceparent = slice.traceparent, "ingest");
+        self.shared.counters.slices.add(1);
+        self.shared.counters.rows.add(rows as u64);
+        if slice.sent_ms > 0 {
+            // Wall clocks of two machines: a latency to look at, not to decide by.
+            let took = Clock::system().now_ms().saturating_sub(slice.sent_ms);
+            self.shared.seams.latencies.record_ms("collector→aggregator", took);
+        }
+        let trace: Option<Arc<str>> = (!slice.traceparent.is_empty()).then(|| slice.traceparent.into());
+        for batch in slice.batches {
+            let rows = batch.rows.len() as u64;
+            let content: Windows = batch.rows.into_iter().map(|row| (row.subject, row.window)).collect();
+            let (seq, prev) = (batch.seq, batch.prev);
+            let message = Message::Batch { bucket: slice.bucket, seq, prev, rows, content };
+            self.said(batch.shard, message, trace.clone()).await;
+        }
+    }
+
+    async fn said(&mut self, shard: u32, message: Message<Windows>, trace: Option<Arc<str>>) {
+        let (stream, rows) = (self.stream(), message.rows());
+        let delivered = match self.bound.get(&shard) {
+            Some(mailbox) => mailbox.send(ShardMessage::Said { stream, message, trace }).await.is_ok(),
+            None => false,
+        };
+        if !delivered {
+            self.bound.remove(&shard);
+            self.feedback.unbound(shard, Unbinding::NotOwned);
+            self.feedback.credit(rows);
+        }
+    }
+
+    async fn end(self) {
+        let stream = self.stream();
+        for mailbox in self.bound.into_values() {
+            let _ = mailbox.send(ShardMessage::Gone { stream }).await;
+        }
+    }
+}
+
+fn refuse(shared: &Shared, invalid: &Invalid) -> Status {
+    shared.counters.invalid.add(1);
+    Status::invalid_argument(invalid.to_string())
+}

@@ -1,0 +1,105 @@
+//! Memory of open windows, and whose credit is withheld when there is too much of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use spikewatch_domain::record::EventMillis;
+
+use crate::core::StreamId;
+
+/// Counts what all shards hold.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    limit: u64,
+    used: AtomicU64,
+    withheld: AtomicU64,
+    watermarks: Mutex<BTreeMap<StreamId, EventMillis>>,
+}
+
+impl Pressure {
+    /// Nothing held, `limit` bytes allowed.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0), withheld: AtomicU64::new(0), watermarks: Mutex::default() }
+    }
+
+    /// A shard that held `before` bytes holds `now`.
+    pub(crate) fn adjust(&self, before: u64, now: u64) {
+        if now >= before {
+            self.used.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.used.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How often credit was withheld.
+    pub(crate) fn withheld(&self) -> u64 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// A stream begins.
+    pub(crate) fn enter(&self, stream: StreamId) {
+        self.watermarks().insert(stream, 0);
+    }
+
+    /// A stream's watermark moved.
+    pub(crate) fn advance(&self, stream: StreamId, time_ms: EventMillis) {
+        if let Some(watermark) = self.watermarks().get_mut(&stream) {
+            *watermark = (*watermark).max(time_ms);
+        }
+    }
+
+    /// A stream ended.
+    pub(crate) fn leave(&self, stream: StreamId) {
+        self.watermarks().remove(&stream);
+    }
+
+    /// True if the stream may be given credit: there is memory, or it is the furthest behind. What that one sends is
+    /// what the next close needs; withholding its credit would keep all memory for ever.
+    pub(crate) fn may_credit(&self, stream: StreamId) -> bool {
+        if self.used() < self.limit {
+            return true;
+        }
+        let watermarks = self.watermarks();
+        let least = watermarks.values().min();
+        let allowed = watermarks.get(&stream).is_none_or(|own| Some(own) == least);
+        if !allowed {
+            self.withheld.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    fn watermarks(&self) -> MutexGuard<'_, BTreeMap<StreamId, EventMillis>> {
+        self.watermarks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_furthest_behind_always_gets_credit() {
+        let pressure = Pressure::new(1000);
+        pressure.enter(1);
+        pressure.enter(2);
+        pressure.advance(1, 900);
+        pressure.advance(2, 500);
+        pressure.adjust(0, 999);
+        assert!(pressure.may_credit(1) && pressure.may_credit(2));
+        pressure.adjust(999, 1000);
+        assert!(!pressure.may_credit(1) && pressure.may_credit(2));
+        pressure.leave(2);
+        assert!(pressure.may_credit(1));
+        assert_eq!((pressure.used(), pressure.withheld()), (1000, 1));
+    }
+}

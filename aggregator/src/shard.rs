@@ -1,0 +1,219 @@
+//! The actor of one shard: runs the core, does what it says.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use spikewatch_actors::{
+    mailbox::{Mailbox, mailbox},
+    supervise::{Actor, Policy, supervise},
+    task::Kind,
+};
+use spikewatch_proto::{
+    convert::{
+        cluster::{Epoch, Incarnation},
+        commit::{Opened, Pair},
+        ingest::Bind,
+    },
+    v1::owner_message,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    Shared,
+    core::{Action, Config, Core, Event, Message, StreamId, Unbinding, Windows},
+    encode,
+    feedback::Feedback,
+    forward::ForwardMessage,
+};
+
+/// What a shard is sent.
+pub(crate) enum ShardMessage {
+    /// The detector opened it.
+    Opened(Box<Opened>),
+    /// It is owned no longer: its state is void.
+    Close,
+    /// A stream binds it.
+    Bind { feedback: Arc<Feedback>, bind: Bind },
+    /// A bound stream said something.
+    Said { stream: StreamId, message: Message<Windows>, trace: Option<Arc<str>> },
+    /// A stream ended.
+    Gone { stream: StreamId },
+    /// The detector applied a commit.
+    Acked { epoch: Epoch, commit_no: u64 },
+    /// Under which epoch can it be bound, and what of the collector is counted? Nothing while it is not open.
+    Describe { of: Incarnation, reply: oneshot::Sender<Option<(Epoch, Pair)>> },
+}
+
+/// Slices that may wait for a shard; then their streams wait.
+const MAILBOX: usize = 64;
+/// How often time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Starts a shard's actor.
+pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
+    let (sender, inbox) = mailbox("shard", MAILBOX);
+    let policy = Policy { tick: Some(TICK), ..Policy::default() };
+    let (for_actor, mut started) = (Arc::clone(shared), false);
+    let factory = move || ShardActor {
+        shard,
+        shared: Arc::clone(&for_actor),
+        core: None,
+        streams: BTreeMap::new(),
+        bytes: 0,
+        trace: None,
+        sealed_at: Instant::now(),
+        lost: std::mem::replace(&mut started, true),
+    };
+    supervise(&shared.seams.tasks, Kind::ROLE, "shard", policy, &shared.restarts, inbox, factory);
+    sender
+}
+
+struct ShardActor {
+    shard: u32,
+    shared: Arc<Shared>,
+    core: Option<Core<Windows>>,
+    /// Streams that bound the shard, until they end.
+    streams: BTreeMap<StreamId, Arc<Feedback>>,
+    /// What was last reported as held.
+    bytes: u64,
+    /// Traceparent of the last slice taken.
+    trace: Option<Arc<str>>,
+    /// When the commit in flight was sent.
+    sealed_at: Instant,
+    /// This is a restart: what the shard knew is gone, and it has to be opened anew.
+    lost: bool,
+}
+
+impl ShardActor {
+    async fn event(&mut self, event: Event<Windows>) {
+        let now_ms = self.shared.seams.clock.now_ms();
+        let Some(core) = &mut self.core else { return };
+        let actions = core.on(event, now_ms);
+        self.report();
+        for action in actions {
+            self.act(action).await;
+        }
+    }
+
+    async fn act(&mut self, action: Action<Windows>) {
+        let shard = self.shard;
+        match action {
+            Action::Receipt { stream, seq } => self.tell(stream, |feedback| feedback.received(shard, seq)),
+            Action::Credit { stream, rows } => self.tell(stream, |feedback| feedback.credit(rows)),
+            Action::Trim { stream, pair } => self.tell(stream, |feedback| feedback.trim(shard, pair)),
+            Action::Unbind { stream, why } => {
+                self.shared.counters.unbound.add(1);
+                tracing::info!(shard, stream, why = why.reason(), "stream unbound");
+                self.tell(stream, |feedback| feedback.unbound(shard, why));
+                // It has to learn under which epoch to come back, and from where.
+                let again = self.core.as_ref().filter(|_| why != Unbinding::Replaced);
+                let again = again.zip(self.streams.get(&stream));
+                if let Some((core, feedback)) = again {
+                    feedback.opened(shard, core.epoch(), core.pair(&feedback.of));
+                }
+            }
+            Action::Commit(commit) => {
+                let trace = self.trace.take();
+                let traceparent = trace.as_deref().unwrap_or_default();
+                let span = tracing::debug_span!("commit", shard, commit_no = commit.commit_no, traceparent);
+                let message = span.in_scope(|| encode::commit(shard, &commit, traceparent));
+                self.shared.counters.commits.add(1);
+                self.sealed_at = Instant::now();
+                let message = ForwardMessage::Send(owner_message::Message::Commit(message));
+                // The receiver is gone only at shutdown; the collector's spool still has all of it.
+                let _ = self.shared.forward.send(message).await;
+            }
+        }
+    }
+
+    fn tell(&self, stream: StreamId, say: impl FnOnce(&Feedback)) {
+        if let Some(feedback) = self.streams.get(&stream) {
+            say(feedback);
+        }
+    }
+
+    fn report(&mut self) {
+        let now = self.core.as_ref().map_or(0, |core| core.bytes() as u64);
+        self.shared.pressure.adjust(std::mem::replace(&mut self.bytes, now), now);
+    }
+
+    fn close(&mut self) {
+        if self.core.take().is_some() {
+            self.streams.values().for_each(|feedback| feedback.unbound(self.shard, Unbinding::NotOwned));
+            self.report();
+        }
+    }
+}
+
+impl Actor for ShardActor {
+    type Message = ShardMessage;
+    type Error = Infallible;
+
+    async fn handle(&mut self, message: ShardMessage) -> Result<(), Infallible> {
+        match message {
+            ShardMessage::Opened(opened) => {
+                self.close();
+                self.lost = false;
+                let config = Config {
+                    event_time: self.shared.seams.clock.is_event_time(),
+                    expected_collectors: self.shared.options.expected_collectors,
+                    clock_allowance_ms: 10_000,
+                };
+                let core = Core::new(config, *opened, self.shared.seams.clock.now_ms());
+                tracing::debug!(shard = self.shard, epoch = %core.epoch(), "shard opened");
+                for feedback in self.shared.sessions() {
+                    feedback.opened(self.shard, core.epoch(), core.pair(&feedback.of));
+                }
+                self.core = Some(core);
+            }
+            ShardMessage::Close => self.close(),
+            ShardMessage::Bind { feedback, bind } => {
+                if self.core.is_none() {
+                    feedback.unbound(self.shard, Unbinding::NotOwned);
+                }
+                let (stream, of) = (feedback.stream, feedback.of.clone());
+                self.streams.insert(stream, feedback);
+                let trimmed = bind.trimmed_seq;
+                if self.core.as_ref().is_some_and(|core| trimmed > core.pair(&of).seq) {
+                    tracing::error!(shard = self.shard, collector = %of, trimmed, "a collector trimmed more than the store has: was it restored from a backup?");
+                }
+                self.event(Event::Bind { stream, of, epoch: bind.epoch, lowest_seq: bind.lowest_seq }).await;
+            }
+            ShardMessage::Said { stream, message, trace } => {
+                self.trace = trace.or(self.trace.take());
+                if self.core.is_none() {
+                    let rows = message.rows();
+                    self.tell(stream, |feedback| feedback.credit(rows));
+                }
+                self.event(Event::Said { stream, message }).await;
+            }
+            ShardMessage::Gone { stream } => {
+                self.event(Event::Gone { stream }).await;
+                self.streams.remove(&stream);
+            }
+            ShardMessage::Acked { epoch, commit_no } => {
+                self.shared.counters.acks.add(1);
+                self.shared.seams.latencies.record("seal→ack", self.sealed_at.elapsed());
+                self.event(Event::Acked { epoch, commit_no }).await;
+            }
+            ShardMessage::Describe { of, reply } => {
+                let _ = reply.send(self.core.as_ref().map(|core| (core.epoch(), core.pair(&of))));
+            }
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), Infallible> {
+        if self.lost {
+            self.lost = false;
+            let _ = self.shared.forward.send(ForwardMessage::Lost { shard: self.shard }).await;
+        }
+        self.event(Event::Tick).await;
+        Ok(())
+    }
+}
+
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        self.shared.pressure.adjust(self.bytes, 0);
+    }
+}
