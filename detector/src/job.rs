@@ -79,7 +79,7 @@ impl Split {
 }
 
 /// A job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Unique name, also in documents.
     pub id: String,
@@ -89,6 +89,9 @@ pub struct Job {
     pub function: Function,
     /// One series for what.
     pub split: Split,
+    /// What the actual value must exceed the typical one by, in the measure's unit: two peers instead of one may be rare
+    /// and is still nothing to tell anyone.
+    pub minimum_effect: f64,
 }
 
 /// A job as configuration writes it.
@@ -100,6 +103,8 @@ struct Written {
     function: Function,
     /// "global" or a dimension.
     split: String,
+    /// That of the measure unless it says otherwise.
+    minimum_effect: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,7 +139,7 @@ pub enum InvalidJob {
 
 impl Job {
     fn builtin(id: &str, measure: Measure, function: Function, split: Split) -> Self {
-        Self { id: id.into(), measure, function, split }
+        Self { id: id.into(), measure, function, split, minimum_effect: minimum_effect(measure) }
     }
 
     /// The jobs that every detector has.
@@ -168,7 +173,7 @@ impl Job {
     }
 
     fn check(written: Written) -> Result<Self, InvalidJob> {
-        let Written { id, measure, function, split } = written;
+        let Written { id, measure, function, split, minimum_effect: effect } = written;
         let invalid = |field, value: &str, expected| InvalidJob::Field {
             id: id.clone(),
             field,
@@ -200,13 +205,28 @@ impl Job {
                 None => return Err(invalid("split", name, "global, host, site, country, asn or port")),
             },
         };
-        Ok(Self { id, measure, function, split })
+        let minimum_effect = effect.unwrap_or_else(|| minimum_effect(measure));
+        if !(0.0..=1e18).contains(&minimum_effect) {
+            return Err(invalid("minimum_effect", &minimum_effect.to_string(), "0 or more"));
+        }
+        Ok(Self { id, measure, function, split, minimum_effect })
     }
 
     /// The job's value of a window.
     #[must_use]
     pub fn value(&self, window: &Window) -> f64 {
         window.measure(self.measure) as f64
+    }
+}
+
+/// Least excess worth telling, where a job doesn't say.
+fn minimum_effect(measure: Measure) -> f64 {
+    match measure {
+        Measure::Events => 20.0,
+        Measure::BytesOut | Measure::BytesIn => 100_000.0,
+        Measure::PacketsOut | Measure::PacketsIn => 200.0,
+        Measure::DistinctPeers | Measure::DistinctPeerPorts => 5.0,
+        Measure::Denied => 10.0,
     }
 }
 

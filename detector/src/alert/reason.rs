@@ -19,7 +19,7 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
         record.bucket_span,
         time(record.bucket_start),
         amount(record.typical),
-        if matches!(record.measure, Measure::BytesOut | Measure::BytesIn) { "is" } else { "are" },
+        if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" },
         amount(record.lower),
         amount(record.upper),
     );
@@ -45,6 +45,14 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
         text.push_str(" A collector of the site was missing, so the real value may be higher.");
     }
     text
+}
+
+fn is_bytes(measure: Measure) -> bool {
+    matches!(measure, Measure::BytesOut | Measure::BytesIn)
+}
+
+fn is_one(amount: &str) -> bool {
+    amount.starts_with("1 ")
 }
 
 /// How many times the typical value, where that says something.

@@ -157,11 +157,15 @@ impl Table {
             Vec::new()
         };
         for (at, ((judge, before), verdict)) in self.judges.iter().zip(&self.before).zip(&verdicts).enumerate() {
-            if verdict.score < LEAST_SCORE || verdict.actual <= 0.0 {
+            if verdict.score < LEAST_SCORE {
                 continue;
             }
             let side = judge.job.function.side();
             let evidence = before.score(t, Some(verdict.actual), self.span.seconds(), side, true);
+            // After a spike the run of buckets stays unusual for a while, though this one is not.
+            if verdict.actual - evidence.typical < judge.job.minimum_effect {
+                continue;
+            }
             let others =
                 companions.iter().filter(|companion| companion.job != judge.job.id && verdict.score >= EXPLAIN_FROM);
             let record = AnomalyRecord {
