@@ -68,12 +68,8 @@ const DUPLICATES: &[(&str, usize, &str)] = &[
     ("getrandom", 2, "rand 0.9 of opentelemetry_sdk, against tempfile's"),
     ("hashbrown", 4, "dashmap 0.14, petgraph 0.15 (build only), sqlx and ours 0.16, indexmap 0.17"),
     ("prettyplease", 2, "build only: tonic-build is a syn behind prost-build"),
-    ("syn", 3, "compile time only: derive macros of three ages"),
-    ("thiserror", 2, "pcap-file still has 1"),
-    ("thiserror-impl", 2, "pcap-file still has 1"),
-    ("toml", 2, "ours is 0.9, config's is 1"),
-    ("toml_datetime", 2, "ours is 0.9, config's is 1"),
-    ("winnow", 2, "the parser of the two tomls"),
+    ("syn", 2, "compile time only: derive macros of two ages"),
+    ("winnow", 2, "toml 0.9 itself, against its own toml_parser"),
 ];
 
 /// Each member's own dependencies, of every kind, by crate.
