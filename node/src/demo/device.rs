@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 /// A sparse device.
 #[derive(Debug)]
-pub struct Sensor {
+pub(crate) struct Sensor {
     /// Milliseconds from report to report; 0 for one that speaks at random moments, `rate` times a step.
     period: u64,
     phase: u64,
@@ -20,14 +20,14 @@ pub struct Sensor {
 
 /// A camera.
 #[derive(Debug)]
-pub struct Camera {
+pub(crate) struct Camera {
     bytes_a_minute: f64,
     recorder_port: u16,
 }
 
 impl Sensor {
     /// A device: two of three report by the clock, the others when something happens.
-    pub fn new(random: &mut Random, number: usize) -> Self {
+    pub(crate) fn new(random: &mut Random, number: usize) -> Self {
         let period = [5, 10, 0, 15, 30, 0].get(number % 6).copied().unwrap_or(10) * 60_000;
         Self {
             period,
@@ -39,7 +39,7 @@ impl Sensor {
         }
     }
 
-    pub(super) fn play(&self, me: &mut Scene<'_>) {
+    pub(crate) fn play(&self, me: &mut Scene<'_>) {
         let moments: Vec<u64> = match self.period {
             0 => (0..me.random.count(self.rate)).map(|_| me.step + me.random.below(STEP_MS)).collect(),
             period => {
@@ -61,11 +61,11 @@ impl Sensor {
 
 impl Camera {
     /// A camera with a low frame rate.
-    pub fn new(random: &mut Random) -> Self {
+    pub(crate) fn new(random: &mut Random) -> Self {
         Self { bytes_a_minute: random.within(300_000.0, 420_000.0), recorder_port: 8554 }
     }
 
-    pub(super) fn play(&self, me: &mut Scene<'_>) {
+    pub(crate) fn play(&self, me: &mut Scene<'_>) {
         // There is more to see by day.
         let daily = 1.0 + 0.15 * ((hour(me.step) - 13.0) / 24.0 * std::f64::consts::TAU).cos();
         let port = 40_000 + (me.name % 1_000) as u16;

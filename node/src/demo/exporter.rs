@@ -10,20 +10,20 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// A datagram on its way to a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Datagram {
+pub(crate) struct Datagram {
     /// Index of the site whose collector gets it.
-    pub site: usize,
+    pub(crate) site: usize,
     /// Who sent it.
-    pub exporter: IpAddr,
+    pub(crate) exporter: IpAddr,
     /// When it was sent, event time in milliseconds.
-    pub time_ms: u64,
+    pub(crate) time_ms: u64,
     /// UDP payload.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// The format that an exporter speaks.
 #[derive(Debug, Clone)]
-pub enum Format {
+pub(crate) enum Format {
     /// A router with NetFlow version 9.
     NetFlow9(NetFlow9),
     /// A router with IPFIX.
@@ -41,7 +41,7 @@ const UPTIME_AT_START_MS: u64 = 9 * DAY_MS + 1_234_567;
 
 /// One exporter.
 #[derive(Debug, Clone)]
-pub struct Exporter {
+pub(crate) struct Exporter {
     site: usize,
     address: Ipv4Addr,
     format: Format,
@@ -52,7 +52,7 @@ pub struct Exporter {
 
 /// The exporters of the scenario. Each host's own conversations go through one of them, so nothing is counted twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Through {
+pub(crate) enum Through {
     /// North's router, NetFlow version 9.
     NorthRouter,
     /// North's server-room switch, sFlow, one packet of [`SAMPLING_RATE`].
@@ -62,12 +62,12 @@ pub enum Through {
 }
 
 /// One packet of this many is sampled by the switch.
-pub const SAMPLING_RATE: u32 = 128;
+pub(crate) const SAMPLING_RATE: u32 = 128;
 
 impl Exporter {
     /// All exporters, in the order of [`Through`].
     #[must_use]
-    pub fn all() -> [Self; 3] {
+    pub(crate) fn all() -> [Self; 3] {
         let boot = START_MS - UPTIME_AT_START_MS;
         let [router, switch, south] =
             [Ipv4Addr::new(10, 10, 0, 1), Ipv4Addr::new(10, 10, 0, 2), Ipv4Addr::new(10, 20, 0, 1)];
@@ -83,7 +83,7 @@ impl Exporter {
     }
 
     /// Takes note of a flow. Where the exporter samples, `random` says which packets it sees.
-    pub fn observe(&mut self, flow: &Record, random: &mut Random) {
+    pub(crate) fn observe(&mut self, flow: &Record, random: &mut Random) {
         match &self.format {
             Format::Sflow(switch) => switch.sample(flow, random, &mut self.waiting),
             Format::NetFlow9(_) | Format::Ipfix(_) => self.waiting.push(*flow),
@@ -91,7 +91,7 @@ impl Exporter {
     }
 
     /// Sends everything that ended before `until_ms`, in order of time.
-    pub fn send(&mut self, until_ms: u64, out: &mut Vec<Datagram>) {
+    pub(crate) fn send(&mut self, until_ms: u64, out: &mut Vec<Datagram>) {
         self.waiting.sort_by_key(|record| record.end);
         let ready = self.waiting.partition_point(|record| record.end < until_ms);
         let due: Vec<Record> = self.waiting.drain(..ready).collect();
@@ -130,7 +130,7 @@ impl Exporter {
 
 /// Input and output interface of a flow: 1 leads out of the site, 2 and up are its inner networks.
 #[must_use]
-pub fn interfaces(record: &Record) -> (u16, u16) {
+pub(crate) fn interfaces(record: &Record) -> (u16, u16) {
     let of = |address: Ipv4Addr| match address.octets() {
         [10, _, network, _] => 2 + u16::from(network) / 10,
         _ => 1,

@@ -13,20 +13,20 @@ use std::net::Ipv4Addr;
 
 /// An internal host.
 #[derive(Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// Index of its site.
-    pub site: usize,
+    pub(crate) site: usize,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// Which exporter sees what it does.
-    pub through: Through,
+    pub(crate) through: Through,
     /// What it does.
-    pub habit: Habit,
+    pub(crate) habit: Habit,
 }
 
 /// The kinds of hosts.
 #[derive(Debug)]
-pub enum Habit {
+pub(crate) enum Habit {
     /// A desk with a person who comes and goes.
     Office(Office),
     /// A server that is visited day and night.
@@ -38,32 +38,32 @@ pub enum Habit {
 }
 
 /// One host in one step: where its behaviour writes what it says.
-pub(super) struct Scene<'a> {
-    pub(super) seed: u64,
-    pub(super) name: u64,
-    pub(super) address: Ipv4Addr,
-    pub(super) site: Site,
-    pub(super) step: u64,
-    pub(super) random: Random,
-    pub(super) out: &'a mut Vec<Conversation>,
+pub(crate) struct Scene<'a> {
+    pub(crate) seed: u64,
+    pub(crate) name: u64,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) site: Site,
+    pub(crate) step: u64,
+    pub(crate) random: Random,
+    pub(crate) out: &'a mut Vec<Conversation>,
 }
 
 impl Scene<'_> {
     /// Log-normal mood of the day and of the hour.
-    pub(super) fn mood(&self, of_day: f64, of_hour: f64) -> f64 {
+    pub(crate) fn mood(&self, of_day: f64, of_hour: f64) -> f64 {
         let hours = (self.step - START_MS) as f64 / HOUR_MS as f64;
         let slow = drift(self.seed, [self.name, 3], hours / 24.0);
         (of_day * slow + of_hour * drift(self.seed, [self.name, 4], hours)).exp()
     }
 
     /// This host opens a conversation at a random moment of the step.
-    pub(super) fn talk(&mut self, server: Endpoint, protocol: u8, sent: f64, received: f64, duration: f64) {
+    pub(crate) fn talk(&mut self, server: Endpoint, protocol: u8, sent: f64, received: f64, duration: f64) {
         let client = Endpoint::new(self.address, ephemeral(&mut self.random));
         self.converse(client, server, protocol, sent, received, duration);
     }
 
     /// Somebody opens a conversation at a random moment of the step.
-    pub(super) fn converse(
+    pub(crate) fn converse(
         &mut self,
         client: Endpoint,
         server: Endpoint,
@@ -85,7 +85,7 @@ impl Scene<'_> {
     }
 
     /// The minutes of a long transfer that start in this step.
-    pub(super) fn transfer(&mut self, start: u64, bytes: f64, speed: f64, server: Endpoint, night: u64) {
+    pub(crate) fn transfer(&mut self, start: u64, bytes: f64, speed: f64, server: Endpoint, night: u64) {
         let lasts = (bytes / speed * 1000.0) as u64;
         if start >= self.step + STEP_MS || start + lasts < self.step {
             return;
@@ -108,7 +108,7 @@ impl Scene<'_> {
 
 impl Host {
     /// The conversations that the host opens, or takes from outside, in the step that starts at `step`.
-    pub fn play(&self, network: &Network, step: u64, out: &mut Vec<Conversation>) {
+    pub(crate) fn play(&self, network: &Network, step: u64, out: &mut Vec<Conversation>) {
         let name = u64::from(u32::from(self.address));
         let mut scene = Scene {
             seed: network.seed,

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// What is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IncidentKind {
+pub(crate) enum IncidentKind {
     /// Many senders flood a server with packets.
     Flood,
     /// A desk sends data out by night.
@@ -25,31 +25,31 @@ pub enum IncidentKind {
 
 /// A staged incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incident {
+pub(crate) struct Incident {
     /// What.
-    pub kind: IncidentKind,
+    pub(crate) kind: IncidentKind,
     /// The host that must alert (or must not).
-    pub host: IpAddr,
+    pub(crate) host: IpAddr,
     /// Index of its site.
-    pub site: usize,
+    pub(crate) site: usize,
     /// First packet, event time in milliseconds.
-    pub start_ms: u64,
+    pub(crate) start_ms: u64,
     /// Last packet.
-    pub end_ms: u64,
+    pub(crate) end_ms: u64,
     /// True if an alert on `host` is right, false if it is wrong.
-    pub must_alert: bool,
+    pub(crate) must_alert: bool,
     /// One line for a person.
-    pub story: String,
+    pub(crate) story: String,
     /// Other internal hosts that take part: an alert on one of them in that time is no false alarm.
-    pub also: Vec<IpAddr>,
+    pub(crate) also: Vec<IpAddr>,
 }
 
 /// An incident with what it takes to play it.
 #[derive(Debug)]
-pub(super) struct Staged {
-    pub(super) incident: Incident,
+pub(crate) struct Staged {
+    pub(crate) incident: Incident,
     /// Index of the host in the network.
-    pub(super) host: usize,
+    pub(crate) host: usize,
     script: Script,
 }
 
@@ -68,14 +68,14 @@ enum Script {
 }
 
 /// Draws hosts and times of the five incidents; tells the backup's host of its staged night.
-pub(super) fn stage(network: &mut Network) -> Vec<Staged> {
+pub(crate) fn stage(network: &mut Network) -> Vec<Staged> {
     let mut random = Random::stream(network.seed, &[7]);
     let minute = 60_000;
     let at = |day: u64, hour: f64| START_MS + day * DAY_MS + (hour * HOUR_MS as f64) as u64;
     let (saturday, sunday, monday) = (DAYS - 3, DAYS - 2, DAYS - 1);
     let mut taken = Vec::new();
 
-    let flooded = choose(network, &mut taken, &mut random, |host| is_public(host));
+    let flooded = choose(network, &mut taken, &mut random, is_public);
     let scanner = choose(network, &mut taken, &mut random, is_office);
     let worm = choose(network, &mut taken, &mut random, is_office);
     let leaver = choose(network, &mut taken, &mut random, is_office);
@@ -217,7 +217,7 @@ fn spread(incident: &Incident, step: u64, count: u64, mut play: impl FnMut(u64, 
 
 impl Staged {
     /// The records of the incident's flows that start in the step that starts at `step`.
-    pub(super) fn play(&self, seed: u64, step: u64, out: &mut Vec<Record>) {
+    pub(crate) fn play(&self, seed: u64, step: u64, out: &mut Vec<Record>) {
         let incident = &self.incident;
         if incident.start_ms >= step + STEP_MS || incident.end_ms < step {
             return;

@@ -28,7 +28,7 @@ const END_OF_FLOW: u8 = 3;
 
 /// Encoder state of one exporter and observation domain.
 #[derive(Debug, Clone)]
-pub struct Ipfix {
+pub(crate) struct Ipfix {
     domain: u32,
     /// Data records sent so far (RFC 7011 section 3.1), this message excluded.
     sequence: u32,
@@ -37,12 +37,12 @@ pub struct Ipfix {
 impl Ipfix {
     /// A router that has sent nothing yet.
     #[must_use]
-    pub fn new(domain: u32) -> Self {
+    pub(crate) fn new(domain: u32) -> Self {
         Self { domain, sequence: 0 }
     }
 
     /// One message sent at `time_ms`, with the template ahead of the data if `with_template`.
-    pub fn datagram(&mut self, time_ms: u64, records: &[Record], with_template: bool) -> Vec<u8> {
+    pub(crate) fn datagram(&mut self, time_ms: u64, records: &[Record], with_template: bool) -> Vec<u8> {
         let width: usize = FIELDS.iter().map(|(_, length)| usize::from(*length)).sum();
         let mut out = Vec::with_capacity(128 + records.len() * width);
         out.extend(10_u16.to_be_bytes());

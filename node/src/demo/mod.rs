@@ -10,21 +10,21 @@
 //!
 //! All external addresses are from ranges reserved for documentation and benchmarks (RFC 5737, RFC 2544).
 
-pub mod device;
-pub mod exporter;
-pub mod host;
-pub mod incident;
-pub mod ipfix;
-pub mod netflow9;
-pub mod network;
-pub mod office;
-pub mod random;
-pub mod rhythm;
-pub mod scenario;
-pub mod server;
-pub mod sflow;
-pub mod traffic;
+mod device;
+mod exporter;
+mod host;
+mod incident;
+mod ipfix;
+mod netflow9;
+mod network;
+mod office;
+mod random;
+mod rhythm;
+mod scenario;
+mod server;
+mod sflow;
+mod traffic;
 
-pub use exporter::Datagram;
-pub use incident::{Incident, IncidentKind};
-pub use scenario::Scenario;
+pub(crate) use exporter::Datagram;
+pub(crate) use incident::{Incident, IncidentKind};
+pub(crate) use scenario::Scenario;

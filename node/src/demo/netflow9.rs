@@ -22,7 +22,7 @@ const FIELDS: [(u16, u16); 12] = [
 
 /// Encoder state of one exporter and observation domain.
 #[derive(Debug, Clone)]
-pub struct NetFlow9 {
+pub(crate) struct NetFlow9 {
     booted_ms: u64,
     source_id: u32,
     sequence: u32,
@@ -31,7 +31,7 @@ pub struct NetFlow9 {
 impl NetFlow9 {
     /// A router that booted at `booted_ms` (event time).
     #[must_use]
-    pub fn new(booted_ms: u64, source_id: u32) -> Self {
+    pub(crate) fn new(booted_ms: u64, source_id: u32) -> Self {
         Self { booted_ms, source_id, sequence: 0 }
     }
 
@@ -41,7 +41,7 @@ impl NetFlow9 {
     }
 
     /// One datagram sent at `time_ms`, with the template ahead of the data if `with_template`.
-    pub fn datagram(&mut self, time_ms: u64, records: &[Record], with_template: bool) -> Vec<u8> {
+    pub(crate) fn datagram(&mut self, time_ms: u64, records: &[Record], with_template: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + records.len() * 36);
         let count = records.len() as u16 + u16::from(with_template);
         // Uptime and seconds must name the same instant, or every receiver's idea of the boot time moves by the

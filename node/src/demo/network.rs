@@ -9,9 +9,9 @@ use super::server::Server;
 use std::net::Ipv4Addr;
 
 /// Names of the sites; a host's `site` is an index into them.
-pub const SITES: [&str; 2] = ["north", "south"];
+pub(crate) const SITES: [&str; 2] = ["north", "south"];
 /// What belongs to the sites.
-pub const INTERNAL_NETWORKS: [&str; 2] = ["10.10.0.0/16", "10.20.0.0/16"];
+pub(crate) const INTERNAL_NETWORKS: [&str; 2] = ["10.10.0.0/16", "10.20.0.0/16"];
 
 /// Hosts of each site by kind; together 200.
 const OFFICES: [usize; 2] = [66, 54];
@@ -31,32 +31,30 @@ const VAULT: u8 = 13;
 
 /// All hosts, and the addresses they know.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// Seed of everything drawn later.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Internal hosts.
-    pub hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Host>,
 }
 
 /// What a site's hosts need to know of their site.
 #[derive(Debug, Clone, Copy)]
-pub struct Site {
-    /// Index into [`SITES`].
-    pub index: usize,
+pub(crate) struct Site {
     /// Answers DNS.
-    pub resolver: Ipv4Addr,
+    pub(crate) resolver: Ipv4Addr,
     /// Keeps the files.
-    pub files: Ipv4Addr,
+    pub(crate) files: Ipv4Addr,
     /// Takes the backups.
-    pub vault: Ipv4Addr,
+    pub(crate) vault: Ipv4Addr,
 }
 
 impl Site {
     /// The site with this index.
     #[must_use]
-    pub fn of(index: usize) -> Self {
+    pub(crate) fn of(index: usize) -> Self {
         let server = |number| address(index, SERVER_ROOM, number);
-        Self { index, resolver: server(RESOLVER), files: server(FILES), vault: server(VAULT) }
+        Self { resolver: server(RESOLVER), files: server(FILES), vault: server(VAULT) }
     }
 }
 
@@ -67,7 +65,7 @@ fn address(site: usize, network: u8, number: u8) -> Ipv4Addr {
 impl Network {
     /// The hosts of a seed, each with habits of its own.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut hosts = Vec::with_capacity(200);
         for site in 0..SITES.len() {
             let (edge, room) = if site == 0 {
@@ -106,7 +104,7 @@ impl Network {
 
 /// Services on the Internet that people of both sites use: 400 addresses.
 #[must_use]
-pub fn service(random: &mut Random) -> Ipv4Addr {
+pub(crate) fn service(random: &mut Random) -> Ipv4Addr {
     let number = random.below(400);
     if number < 200 {
         Ipv4Addr::new(198, 51, 100, 20 + number as u8)
@@ -117,18 +115,18 @@ pub fn service(random: &mut Random) -> Ipv4Addr {
 
 /// Someone on the Internet who visits our servers.
 #[must_use]
-pub fn visitor(random: &mut Random) -> Ipv4Addr {
+pub(crate) fn visitor(random: &mut Random) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + random.below(1 << 16) as u32)
 }
 
 /// An address that nobody here has met before: the stage of the incidents.
 #[must_use]
-pub fn stranger(random: &mut Random) -> Ipv4Addr {
+pub(crate) fn stranger(random: &mut Random) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 19, 0, 0)) + random.below(1 << 16) as u32)
 }
 
 /// A port that a client's system picks for itself.
 #[must_use]
-pub fn ephemeral(random: &mut Random) -> u16 {
+pub(crate) fn ephemeral(random: &mut Random) -> u16 {
     (32_768 + random.below(28_000)) as u16
 }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 /// A desk.
 #[derive(Debug)]
-pub struct Office {
+pub(crate) struct Office {
     arrive: f64,
     leave: f64,
     /// Conversations a step at work, and when nobody is there.
@@ -24,7 +24,7 @@ pub struct Office {
 
 impl Office {
     /// A desk with habits of its own.
-    pub fn new(random: &mut Random) -> Self {
+    pub(crate) fn new(random: &mut Random) -> Self {
         let favourites = (0..12 + random.below(12)).map(|_| service(random)).collect();
         Self {
             arrive: random.within(7.5, 9.5),
@@ -40,13 +40,13 @@ impl Office {
 
     /// Bytes that a usual quarter of an hour sends out while nobody is there.
     #[must_use]
-    pub fn idle_bytes(&self) -> f64 {
+    pub(crate) fn idle_bytes(&self) -> f64 {
         // Half of an answer's packets are acknowledged, 40 bytes each, and a handshake costs some more; one
         // conversation of six asks the resolver, in one small packet. 1.2 and 1.27 are the means of the sizes' spread.
         self.idle * (0.16 * 80.0 + 0.84 * (self.sent * 1.2 + self.received * 1.27 / 1400.0 * 20.0 + 180.0))
     }
 
-    pub(super) fn play(&self, me: &mut Scene<'_>) {
+    pub(crate) fn play(&self, me: &mut Scene<'_>) {
         let today = day(me.step);
         let present = if is_weekend(today) {
             0.0
@@ -81,7 +81,7 @@ impl Office {
             // Now and then somebody fetches, or sends, something large.
             let (up, down) = (random.chance(0.003), random.chance(0.01));
             let sent = self.sent * random.factor(0.6) * if up { 8.0 } else { 1.0 };
-            let received = self.received * random.factor(0.7) * if down { 8.0 } else { 1.0 };
+            let received = self.received * random.factor(0.7) * if down { random.within(4.0, 20.0) } else { 1.0 };
             let duration = random.within(200.0, 25_000.0);
             me.talk(Endpoint::new(server, port), TCP, sent, received, duration);
         }

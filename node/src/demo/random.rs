@@ -4,7 +4,7 @@
 
 /// A stream of random numbers, named by a seed and what it is for.
 #[derive(Debug, Clone)]
-pub struct Random {
+pub(crate) struct Random {
     state: [u64; 4],
 }
 
@@ -21,7 +21,7 @@ impl Random {
     /// The stream of `seed` for the purpose that `name` spells (for example host, bucket). Streams of different names
     /// are independent, so any moment of any host can be drawn without the moments before it.
     #[must_use]
-    pub fn stream(seed: u64, name: &[u64]) -> Self {
+    pub(crate) fn stream(seed: u64, name: &[u64]) -> Self {
         let mut mix = seed;
         for part in name {
             mix = split_mix(&mut mix) ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -30,7 +30,7 @@ impl Random {
     }
 
     /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let result = a.wrapping_add(*d).rotate_left(23).wrapping_add(*a);
         let shifted = *b << 17;
@@ -44,39 +44,39 @@ impl Random {
     }
 
     /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Uniform in [`low`, `high`).
-    pub fn within(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn within(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
     /// Uniform in 0..`limit`; 0 where `limit` is 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         // The high half of the product: bias below 2^-32 for the small limits used here.
         ((u128::from(self.bits()) * u128::from(limit)) >> 64) as u64
     }
 
     /// True with probability `p`.
-    pub fn chance(&mut self, p: f64) -> bool {
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
     /// Nearly normal, mean 0, deviation 1, never beyond ±3.46: the sum of four uniforms.
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let sum: f64 = (0..4).map(|_| self.unit()).sum();
         (sum - 2.0) * 3.0_f64.sqrt()
     }
 
     /// A log-normal factor around 1: e^(sigma × normal).
-    pub fn factor(&mut self, sigma: f64) -> f64 {
+    pub(crate) fn factor(&mut self, sigma: f64) -> f64 {
         (sigma * self.normal()).exp()
     }
 
     /// Poisson: how many events come where `mean` are expected.
-    pub fn count(&mut self, mean: f64) -> u64 {
+    pub(crate) fn count(&mut self, mean: f64) -> u64 {
         if mean <= 0.0 {
             return 0;
         }
@@ -94,7 +94,7 @@ impl Random {
     }
 
     /// One of `items`, or `None` where there are none.
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(self.below(items.len() as u64) as usize)
     }
 }

@@ -3,33 +3,31 @@
 use super::random::Random;
 
 /// Monday 2026-01-05T00:00:00Z in milliseconds: where the scenario's event time starts.
-pub const START_MS: u64 = 1_767_571_200_000;
+pub(crate) const START_MS: u64 = 1_767_571_200_000;
 /// The generator's step. Equal to the default bucket only for convenience: nothing depends on it.
-pub const STEP_MS: u64 = 15 * 60 * 1000;
-/// Steps of a day.
-pub const STEPS_A_DAY: u64 = 96;
+pub(crate) const STEP_MS: u64 = 15 * 60 * 1000;
 /// Length of the history in days.
-pub const DAYS: u64 = 15;
+pub(crate) const DAYS: u64 = 15;
 /// One hour.
-pub const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 /// One day.
-pub const DAY_MS: u64 = 24 * HOUR_MS;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Days since the scenario's first Monday.
 #[must_use]
-pub fn day(time_ms: u64) -> u64 {
+pub(crate) fn day(time_ms: u64) -> u64 {
     time_ms.saturating_sub(START_MS) / DAY_MS
 }
 
 /// Hours since midnight (UTC), with fractions.
 #[must_use]
-pub fn hour(time_ms: u64) -> f64 {
+pub(crate) fn hour(time_ms: u64) -> f64 {
     (time_ms.saturating_sub(START_MS) % DAY_MS) as f64 / HOUR_MS as f64
 }
 
 /// True on Saturdays and Sundays.
 #[must_use]
-pub fn is_weekend(day: u64) -> bool {
+pub(crate) fn is_weekend(day: u64) -> bool {
     day % 7 >= 5
 }
 
@@ -42,14 +40,14 @@ fn ramp(hour: f64, at: f64, width: f64) -> f64 {
 /// How much of a person is at the desk, 0 to 1, for someone who comes at `arrive` and goes at `leave` (hours), with
 /// half of the people's attention gone over lunch.
 #[must_use]
-pub fn presence(hour: f64, arrive: f64, leave: f64) -> f64 {
+pub(crate) fn presence(hour: f64, arrive: f64, leave: f64) -> f64 {
     let lunch = 0.5 * ramp(hour, 12.0, 0.75) * (1.0 - ramp(hour, 13.0, 0.75));
     ramp(hour, arrive, 1.0) * (1.0 - ramp(hour, leave, 1.5)) * (1.0 - lunch)
 }
 
 /// A smooth random curve over `x`, about normal with deviation 1 at whole `x` and a little less between them.
 #[must_use]
-pub fn drift(seed: u64, name: [u64; 2], x: f64) -> f64 {
+pub(crate) fn drift(seed: u64, name: [u64; 2], x: f64) -> f64 {
     let whole = x.floor();
     let at = |k: f64| Random::stream(seed, &[name[0], name[1], k as u64]).normal();
     let t = ramp(x - whole, 0.5, 1.0);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Everything that follows from a seed. Cheap to make and to clone.
 #[derive(Debug, Clone)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     network: Arc<Network>,
     staged: Arc<[Staged]>,
     incidents: Arc<[Incident]>,
@@ -21,7 +21,7 @@ pub struct Scenario {
 impl Scenario {
     /// The scenario of `seed`.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut network = Network::new(seed);
         let staged = incident::stage(&mut network);
         let incidents = staged.iter().map(|staged| staged.incident.clone()).collect();
@@ -30,46 +30,46 @@ impl Scenario {
 
     /// Names of the sites; the indices elsewhere are into these.
     #[must_use]
-    pub fn sites(&self) -> [&'static str; 2] {
+    pub(crate) fn sites(&self) -> [&'static str; 2] {
         SITES
     }
 
     /// The sites' own networks, as CIDRs.
     #[must_use]
-    pub fn internal_networks(&self) -> Vec<String> {
+    pub(crate) fn internal_networks(&self) -> Vec<String> {
         INTERNAL_NETWORKS.map(String::from).to_vec()
     }
 
     /// Addresses of the internal hosts.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.network.hosts.iter().map(|host| host.address)
     }
 
     /// What is staged, by time of start.
     #[must_use]
-    pub fn incidents(&self) -> &[Incident] {
+    pub(crate) fn incidents(&self) -> &[Incident] {
         &self.incidents
     }
 
     /// Where the history starts, event time in milliseconds.
     #[must_use]
-    pub fn start_ms(&self) -> u64 {
+    pub(crate) fn start_ms(&self) -> u64 {
         START_MS
     }
 
     /// Where it ends: no datagram of the history is sent at or after this.
     #[must_use]
-    pub fn end_ms(&self) -> u64 {
+    pub(crate) fn end_ms(&self) -> u64 {
         START_MS + DAYS * DAY_MS
     }
 
     /// The datagrams of the whole history in order of time, made a quarter of an hour at a time.
-    pub fn history(&self) -> impl Iterator<Item = Datagram> + Send + use<> {
+    pub(crate) fn history(&self) -> impl Iterator<Item = Datagram> + Send + use<> {
         Playback::new(self.network.clone(), self.staged.clone(), START_MS, Some(self.end_ms()))
     }
 
     /// Traffic as usual from `from_ms` on, without incidents and without end.
-    pub fn live(&self, from_ms: u64) -> impl Iterator<Item = Datagram> + Send + use<> {
+    pub(crate) fn live(&self, from_ms: u64) -> impl Iterator<Item = Datagram> + Send + use<> {
         let from = from_ms.max(START_MS);
         let step = from - (from - START_MS) % STEP_MS;
         Playback::new(self.network.clone(), Arc::new([]), step, None)
@@ -135,7 +135,7 @@ impl Iterator for Playback {
 #[cfg(test)]
 mod tests {
     use super::super::incident::IncidentKind;
-    use super::super::rhythm::{HOUR_MS, STEPS_A_DAY};
+    use super::super::rhythm::HOUR_MS;
     use super::*;
     use spikewatch_collector::export::{ExportDecoder, ExportLimits};
     use spikewatch_collector::fault::Decoded;
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(history.len(), 3);
         assert_eq!(history, live);
         let from = scenario.end_ms() + 12_345;
-        let later: Vec<_> = scenario.live(from).take_while(|d| d.time_ms < from + DAY_MS / STEPS_A_DAY).collect();
+        let later: Vec<_> = scenario.live(from).take_while(|d| d.time_ms < from + STEP_MS).collect();
         assert!(later.len() > 50 && later.iter().all(|datagram| datagram.time_ms >= from));
     }
 }

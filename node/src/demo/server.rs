@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 /// A server.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Conversations a step in the mean.
     visits: f64,
     /// How much more by day than by night (0..1), and the weekend's share.
@@ -20,22 +20,22 @@ pub struct Server {
     sent: f64,
     received: f64,
     /// Its nightly backup.
-    pub backup: Option<Backup>,
+    pub(crate) backup: Option<Backup>,
 }
 
 /// A nightly job that copies what changed to the site's vault.
 #[derive(Debug)]
-pub struct Backup {
+pub(crate) struct Backup {
     /// Usual start, hours after midnight; 22 is the evening before.
-    pub hour: f64,
+    pub(crate) hour: f64,
     /// Start varies by this much either way (hours).
-    pub jitter: f64,
+    pub(crate) jitter: f64,
     /// Usual payload bytes.
-    pub bytes: f64,
+    pub(crate) bytes: f64,
     /// Payload bytes a second.
-    pub speed: f64,
+    pub(crate) speed: f64,
     /// One night (day number of its morning) that comes out as staged: start in ms, and size as a multiple of the usual.
-    pub staged: Option<(u64, u64, f64)>,
+    pub(crate) staged: Option<(u64, u64, f64)>,
 }
 
 /// The nights' jobs belong to the day of their morning: this one's midnight, in ms.
@@ -46,7 +46,7 @@ fn midnight(night: u64) -> u64 {
 impl Backup {
     /// When the backup of a night starts and how many payload bytes it copies.
     #[must_use]
-    pub fn of_night(&self, seed: u64, host: Ipv4Addr, night: u64) -> (u64, f64) {
+    pub(crate) fn of_night(&self, seed: u64, host: Ipv4Addr, night: u64) -> (u64, f64) {
         if let Some((staged, start, size)) = self.staged
             && staged == night
         {
@@ -65,7 +65,7 @@ impl Backup {
 
 impl Server {
     /// A server: `public` ones are visited from outside; behind a sampling switch there must be more to see.
-    pub fn new(random: &mut Random, number: usize, sampled: bool, public: bool, backup: bool) -> Self {
+    pub(crate) fn new(random: &mut Random, number: usize, sampled: bool, public: bool, backup: bool) -> Self {
         let visits = if public { random.within(9.0, 16.0) } else { random.within(2.0, 4.0) };
         Self {
             visits: if sampled { visits * 6.0 } else { visits },
@@ -88,11 +88,11 @@ impl Server {
 
     /// Packets that a usual quarter of an hour brings in: requests, and the acknowledgements of half the answers' packets.
     #[must_use]
-    pub fn usual_packets_in(&self) -> f64 {
+    pub(crate) fn usual_packets_in(&self) -> f64 {
         self.visits * (self.sent * 1.2 / 1400.0 / 2.0 + self.received * 1.13 / 1400.0 + 4.0)
     }
 
-    pub(super) fn play(&self, me: &mut Scene<'_>) {
+    pub(crate) fn play(&self, me: &mut Scene<'_>) {
         let daily = 1.0 + self.swing * ((hour(me.step) - 14.5) / 24.0 * std::f64::consts::TAU).cos();
         let weekly = if is_weekend(day(me.step)) { self.weekend } else { 1.0 };
         let mood = me.mood(0.06, 0.10);

@@ -11,7 +11,7 @@ const CHECK_SEQUENCE: u64 = 4;
 
 /// Encoder state of one switch.
 #[derive(Debug, Clone)]
-pub struct Sflow {
+pub(crate) struct Sflow {
     agent: Ipv4Addr,
     booted_ms: u64,
     rate: u32,
@@ -23,12 +23,12 @@ pub struct Sflow {
 impl Sflow {
     /// A switch that booted at `booted_ms` and samples one packet of `rate`.
     #[must_use]
-    pub fn new(agent: Ipv4Addr, booted_ms: u64, rate: u32) -> Self {
+    pub(crate) fn new(agent: Ipv4Addr, booted_ms: u64, rate: u32) -> Self {
         Self { agent, booted_ms, rate, datagrams: 0, samples: 0, pool: 0 }
     }
 
     /// The sampled packets of a flow: each becomes a record of one packet at its own moment.
-    pub fn sample(&self, flow: &Record, random: &mut Random, out: &mut Vec<Record>) {
+    pub(crate) fn sample(&self, flow: &Record, random: &mut Random, out: &mut Vec<Record>) {
         let count = random.count(flow.packets as f64 / f64::from(self.rate));
         let size = flow.bytes / flow.packets.max(1);
         for _ in 0..count {
@@ -41,7 +41,7 @@ impl Sflow {
     }
 
     /// One datagram sent at `time_ms` with these sampled packets.
-    pub fn datagram(&mut self, time_ms: u64, packets: &[Record]) -> Vec<u8> {
+    pub(crate) fn datagram(&mut self, time_ms: u64, packets: &[Record]) -> Vec<u8> {
         let mut out = Vec::with_capacity(32 + packets.len() * 128);
         put(&mut out, &[5, 1]);
         out.extend(self.agent.octets());

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 /// TCP's protocol number.
-pub const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 /// UDP's protocol number.
-pub const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 
 /// TCP flags seen over a flow (RFC 9293): an ordinary connection, an unanswered SYN, and a reset.
 const FLAGS_WHOLE: u8 = 0x1b;
@@ -13,67 +13,67 @@ const FLAGS_SYN: u8 = 0x02;
 const FLAGS_RESET: u8 = 0x14;
 
 /// The longest record that a router keeps before its active time-out reports it.
-pub const ACTIVE_TIMEOUT_MS: u64 = 60_000;
+pub(crate) const ACTIVE_TIMEOUT_MS: u64 = 60_000;
 
 /// An address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// IPv4 address.
-    pub address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Endpoint {
     /// `port` of `address`.
     #[must_use]
-    pub fn new(address: Ipv4Addr, port: u16) -> Self {
+    pub(crate) fn new(address: Ipv4Addr, port: u16) -> Self {
         Self { address, port }
     }
 }
 
 /// One direction of one flow, as a router reports it; or one sampled packet, where `packets` is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// First packet, event time in milliseconds.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Last packet.
-    pub end: u64,
+    pub(crate) end: u64,
     /// Sender.
-    pub source: Endpoint,
+    pub(crate) source: Endpoint,
     /// Receiver.
-    pub destination: Endpoint,
+    pub(crate) destination: Endpoint,
     /// IANA protocol number.
-    pub protocol: u8,
+    pub(crate) protocol: u8,
     /// OR of the TCP flags.
-    pub flags: u8,
+    pub(crate) flags: u8,
     /// Layer 3 bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Packets.
-    pub packets: u64,
+    pub(crate) packets: u64,
     /// Cut by the active time-out: more of this flow follows.
-    pub continues: bool,
+    pub(crate) continues: bool,
 }
 
 /// A conversation, or one minute of a long one.
 #[derive(Debug, Clone, Copy)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     /// First packet, event time in milliseconds.
-    pub start: u64,
+    pub(crate) start: u64,
     /// How long it takes; at most [`ACTIVE_TIMEOUT_MS`].
-    pub duration: u64,
+    pub(crate) duration: u64,
     /// Who opened it.
-    pub client: Endpoint,
+    pub(crate) client: Endpoint,
     /// Who answers.
-    pub server: Endpoint,
+    pub(crate) server: Endpoint,
     /// IANA protocol number.
-    pub protocol: u8,
+    pub(crate) protocol: u8,
     /// Payload bytes from client to server.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Payload bytes from server to client.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Cut by the active time-out: more of it follows.
-    pub continues: bool,
+    pub(crate) continues: bool,
 }
 
 /// Payload of a full packet, and the headers on top of each.
@@ -82,7 +82,7 @@ const SEGMENT: u64 = 1400;
 impl Conversation {
     /// The records of its two directions: data packets of one side are acknowledged, every second, by the other.
     #[must_use]
-    pub fn records(&self) -> [Record; 2] {
+    pub(crate) fn records(&self) -> [Record; 2] {
         let (data_out, data_in) = (self.sent.div_ceil(SEGMENT), self.received.div_ceil(SEGMENT));
         let (headers, packets_out, packets_in) = if self.protocol == TCP {
             (40, data_out + data_in / 2 + 3, data_in + data_out / 2 + 2)
@@ -110,7 +110,7 @@ impl Conversation {
 
 /// The record of `packets` unanswered SYNs.
 #[must_use]
-pub fn knock(start: u64, duration: u64, client: Endpoint, server: Endpoint, packets: u64) -> Record {
+pub(crate) fn knock(start: u64, duration: u64, client: Endpoint, server: Endpoint, packets: u64) -> Record {
     Record {
         start,
         end: start + duration,
@@ -126,6 +126,6 @@ pub fn knock(start: u64, duration: u64, client: Endpoint, server: Endpoint, pack
 
 /// The reset that answers a [`knock`] at a closed port.
 #[must_use]
-pub fn refusal(knock: &Record) -> Record {
+pub(crate) fn refusal(knock: &Record) -> Record {
     Record { source: knock.destination, destination: knock.source, flags: FLAGS_RESET, bytes: 40, packets: 1, ..*knock }
 }
