@@ -9,7 +9,7 @@ use spikewatch_actors::{
     task::Kind,
 };
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::v1;
+use spikewatch_proto::{convert::results::Alert, v1};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -24,6 +24,7 @@ use crate::{
     prepare,
     scoring::{Bucket, Scored, Scoring},
     store::{Finished, LogKind, Range, Resume, Store, StoreError},
+    trace,
 };
 
 /// Buckets that are looked up at once.
@@ -58,6 +59,8 @@ struct Analysis {
     finalised: u64,
     records: u64,
     warnings: VecDeque<String>,
+    /// The trace of the newest commit that was looked at (W3C traceparent).
+    trace: Arc<str>,
 }
 
 /// Starts it.
@@ -74,6 +77,7 @@ pub(crate) fn start(parts: Parts, seams: &Seams) -> (Mailbox<Command>, watch::Re
         finalised,
         records: finalised,
         warnings: VecDeque::new(),
+        trace: Arc::default(),
     };
     seams.tasks.spawn(Kind::ROLE, "analysis", analysis.run(inbox));
     (sender, watched)
@@ -147,8 +151,9 @@ impl Analysis {
     /// Scores all buckets that every shard has committed.
     async fn score_ready(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         loop {
-            let committed = *self.parts.committed.borrow_and_update();
+            let committed = self.parts.committed.borrow_and_update().clone();
             let Some(frontier) = committed.frontier else { break };
+            self.trace = committed.trace;
             let buckets = self.parts.store.buckets(self.scored, frontier, BUCKETS).await?;
             if buckets.is_empty() {
                 self.scored = self.scored.max(Some(frontier));
@@ -159,6 +164,7 @@ impl Analysis {
                     return Ok(());
                 }
                 let span = tracing::debug_span!("score", bucket = start);
+                trace::follow(&span, &self.trace);
                 self.score(start).instrument(span).await?;
             }
         }
@@ -206,7 +212,9 @@ impl Analysis {
 
     fn execute(&mut self, now: EventMillis) -> Vec<Execution> {
         let begun = Instant::now();
-        let done = tracing::debug_span!("execute", now).in_scope(|| self.parts.executions.advance(now));
+        let span = tracing::debug_span!("execute", now);
+        trace::follow(&span, &self.trace);
+        let done = span.in_scope(|| self.parts.executions.advance(now));
         if !done.is_empty() {
             self.seams.latencies.record("execute", begun.elapsed());
         }
@@ -231,15 +239,7 @@ impl Analysis {
             young += done.young;
             self.parts.counters.expired.add(done.expired as u64);
             warnings.extend(done.warning.clone());
-            for alert in &done.alerts {
-                tracing::info!(
-                    rule = alert.rule_name,
-                    score = alert.record_score,
-                    id = alert.id,
-                    reason = alert.reason,
-                    "alert"
-                );
-            }
+            done.alerts.iter().for_each(|alert| self.tell(alert));
         }
         self.parts.store.finish(finished).await?;
         warnings.into_iter().for_each(|warning| self.warn(warning));
@@ -251,6 +251,13 @@ impl Analysis {
         Ok(())
     }
 
+    fn tell(&self, alert: &Alert) {
+        let span = tracing::info_span!("alert", id = alert.id);
+        trace::follow(&span, &self.trace);
+        let Alert { rule_name: rule, record_score: score, reason, .. } = alert;
+        span.in_scope(|| tracing::info!(rule, score, reason, "alert"));
+    }
+
     fn warn(&mut self, warning: String) {
         tracing::warn!(warning, "execution");
         if self.warnings.len() == WARNINGS {
@@ -260,7 +267,7 @@ impl Analysis {
     }
 
     fn publish(&self) {
-        let committed = *self.parts.committed.borrow();
+        let committed = self.parts.committed.borrow().clone();
         self.progress.send_modify(|progress| {
             progress.frontier_ms = committed.frontier.unwrap_or(0);
             progress.scored_ms = self.scored.unwrap_or(0);

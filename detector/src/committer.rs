@@ -24,6 +24,7 @@ use crate::{
     commit::{Closing, Commits, Decision, Prepared, Refused},
     metrics::Counters,
     store::{Counts, Loaded, LogKind, Store, StoreError, Write},
+    trace,
 };
 
 /// Messages that may wait; beyond, owners wait.
@@ -40,17 +41,19 @@ pub(crate) type ReplyTo = mpsc::Sender<Result<v1::DetectorMessage, Status>>;
 pub(crate) enum Request {
     /// A shard, under a new epoch.
     Open(v1::OpenShard, ReplyTo),
-    /// A commit to be applied.
-    Commit(Prepared, ReplyTo),
+    /// A commit to be applied, and the trace that it belongs to (W3C traceparent; may be empty).
+    Commit(Prepared, String, ReplyTo),
 }
 
 /// How far everything is committed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Committed {
     /// The least frontier of all shards.
     pub(crate) frontier: Option<EventMillis>,
     /// Totals.
     pub(crate) counts: Counts,
+    /// The trace of the newest commit (W3C traceparent); may be empty.
+    pub(crate) trace: Arc<str>,
 }
 
 struct Committer {
@@ -76,7 +79,8 @@ pub(crate) fn start(
     let (sender, inbox) = mailbox("committer", CAPACITY);
     let counts = loaded.counts;
     let commits = Commits::new(loaded, store.shape(), closing);
-    let (committed, watched) = watch::channel(Committed { frontier: commits.frontier(), counts });
+    let (committed, watched) =
+        watch::channel(Committed { frontier: commits.frontier(), counts, ..Committed::default() });
     let seams = seams.clone();
     let tasks = seams.tasks.clone();
     let committer = Committer { store, commits, closing, assignments, committed, counts, counters, seams };
@@ -94,7 +98,7 @@ impl Committer {
             {
                 batch.push(next);
             }
-            let span = tracing::debug_span!("commit", messages = batch.len());
+            let span = tracing::debug_span!("transaction", messages = batch.len());
             self.commit(batch).instrument(span).await?;
         }
         Ok(())
@@ -105,7 +109,13 @@ impl Committer {
         let started = Instant::now();
         let mut writes = Vec::new();
         let mut replies = Vec::with_capacity(batch.len());
+        let mut trace = Arc::clone(&self.committed.borrow().trace);
         for request in batch {
+            if let Request::Commit(_, traceparent, _) = &request
+                && !traceparent.is_empty()
+            {
+                trace = traceparent.as_str().into();
+            }
             let (reply, message, write) = self.decide(request);
             writes.extend(write);
             replies.push((reply, message));
@@ -121,8 +131,12 @@ impl Committer {
         }
         self.counts = counts;
         replies.into_iter().for_each(|(reply, message)| answer(&reply, Ok(message)));
-        let now = Committed { frontier: self.commits.frontier(), counts };
-        self.committed.send_if_modified(|committed| std::mem::replace(committed, now) != now);
+        let now = Committed { frontier: self.commits.frontier(), counts, trace };
+        self.committed.send_if_modified(|committed| {
+            let changed = *committed != now;
+            *committed = now;
+            changed
+        });
         Ok(())
     }
 
@@ -139,8 +153,11 @@ impl Committer {
                 };
                 (reply, message, write)
             }
-            Request::Commit(commit, reply) => {
+            Request::Commit(commit, traceparent, reply) => {
                 let (shard, epoch, commit_no) = (commit.shard, commit.epoch, commit.commit_no);
+                let span = tracing::debug_span!("commit", shard, commit_no);
+                trace::follow(&span, &traceparent);
+                let _entered = span.enter();
                 let ack = Message::Ack(v1::CommitAck { shard, epoch: Some(epoch.into()), commit_no });
                 let (message, write) = match self.commits.commit(commit, self.horizon()) {
                     Ok(Decision::Apply(write)) => (ack, Some(Write::Commit(write))),

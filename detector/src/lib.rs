@@ -21,6 +21,7 @@ pub mod rule;
 pub mod scoring;
 mod service;
 pub mod store;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -132,7 +133,7 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> DetectorMetrics {
         let progress = self.progress.borrow().clone();
-        let committed = *self.committed.borrow();
+        let committed = self.committed.borrow().clone();
         DetectorMetrics {
             commits: committed.counts.commits,
             repeats: self.counters.repeats.get(),

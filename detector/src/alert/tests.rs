@@ -1,1 +1,187 @@
+use serde_json::{Value, json};
+use spikewatch_domain::{key::Dimension, span::Span, window::Measure};
+use spikewatch_proto::convert::results::{Companion, Contributor};
 
+use super::*;
+
+/// 2026-01-05T02:00:00Z.
+const NIGHT: u64 = 1_767_578_400_000;
+
+fn contributor(field: &str, value: &str, events: u64, bytes: u64) -> Contributor {
+    Contributor { field: field.into(), value: value.into(), events, bytes, error: 0.0 }
+}
+
+fn companion(measure: Measure, actual: f64, typical: f64, record_score: f64) -> Companion {
+    Companion { job: format!("high_{}_by_host", measure.name()), measure, actual, typical, record_score }
+}
+
+/// A host that sent 5 GB by night.
+fn record() -> AnomalyRecord {
+    AnomalyRecord {
+        job: "high_bytes_out_by_host".into(),
+        bucket_start: NIGHT,
+        bucket_span: Span::QUARTER_HOUR,
+        site: Some("berlin".parse().unwrap()),
+        dimension: Some(Dimension::Host),
+        value: "10.0.0.4".into(),
+        function: "high_sum".into(),
+        measure: Measure::BytesOut,
+        actual: 5_200_000_000.0,
+        typical: 12_000_000.0,
+        lower: 1_000_000.0,
+        upper: 40_000_000.0,
+        record_score: 91.234_567_8,
+        initial_record_score: 91.234_567_8,
+        probability: 1.234_567_89e-6,
+        multi_bucket_impact: -5.0,
+        finalised: 7,
+        finalised_ms: NIGHT + 900_000,
+        incomplete: false,
+        late: false,
+        buckets_seen: 1500,
+        contributors: vec![
+            contributor("peer", "203.0.113.9", 3, 5_190_000_000),
+            contributor("peer", "10.0.0.1", 40, 9_000_000),
+            contributor("service", "443/tcp", 43, 5_199_000_000),
+            contributor("user", "anna", 3, 5_190_000_000),
+        ],
+        companions: vec![
+            companion(Measure::BytesIn, 20_000_000.0, 15_000_000.0, 3.0),
+            companion(Measure::Events, 43.0, 40.0, 1.0),
+            companion(Measure::DistinctPeers, 2.0, 2.0, 0.0),
+        ],
+    }
+}
+
+fn alert(record: &AnomalyRecord, since: u64) -> (Alert, Value) {
+    let rules = Rule::built_in().unwrap();
+    let rule = &rules[1];
+    let id = id(rule, record);
+    let alert = make(rule, &id, &Finding { record, since, related: vec!["ab".into()] }, 12, NIGHT + 900_000);
+    let document = serde_json::from_str(&alert.document).unwrap();
+    (alert, document)
+}
+
+#[test]
+fn the_reason_says_what_happened() {
+    let (alert, document) = alert(&record(), NIGHT - 1_800_000);
+    assert_eq!(
+        alert.reason,
+        "10.0.0.4 at site berlin sent 5.2 GB in the 15m from 2026-01-05T02:00:00Z; 12.0 MB is typical (95 % of values lie \
+         between 1.0 MB and 40.0 MB), so 433 times as much. It has been like this since 2026-01-05T01:30:00Z. It looks like \
+         exfiltration. Top peers: 203.0.113.9 (3 connections, 5.2 GB), 10.0.0.1 (40 connections, 9.0 MB). Services: 443/tcp \
+         (43 connections, 5.2 GB)."
+    );
+    assert_eq!(document["event"]["reason"], alert.reason);
+}
+
+#[test]
+fn the_document_is_ecs() {
+    let (alert, document) = alert(&record(), NIGHT);
+    let expected = json!({
+        "kind": "alert", "category": ["network"], "type": ["info"], "id": alert.id, "module": "spikewatch",
+        "dataset": "spikewatch.alert", "created": "2026-01-05T02:15:00Z", "start": "2026-01-05T02:00:00Z",
+        "end": "2026-01-05T02:15:00Z", "severity": 21, "risk_score": 21, "reason": alert.reason,
+    });
+    assert_eq!(document["event"], expected);
+    assert_eq!(document["@timestamp"], "2026-01-05T02:00:00Z");
+    assert_eq!(document["ecs"]["version"], "9.0.0");
+    assert_eq!(document["host"], json!({"ip": ["10.0.0.4"]}));
+    assert_eq!(document["source"]["ip"], json!(["10.0.0.4"]));
+    assert_eq!(document["destination"]["ip"], json!(["203.0.113.9", "10.0.0.1"]));
+    assert_eq!(document["related"], json!({"ip": ["10.0.0.4", "203.0.113.9", "10.0.0.1"], "user": ["anna"]}));
+    assert_eq!(document["threat"]["tactic"]["id"], json!(["TA0010", "TA0007", "TA0043", "TA0040"]));
+    assert_eq!(document["labels"], json!({"site": "berlin", "job": "high_bytes_out_by_host"}));
+    let numbers = &document["spikewatch"];
+    assert_eq!(numbers["record_score"], 91.2346);
+    assert_eq!(numbers["probability"], 1.23457e-6);
+    assert_eq!(numbers["factor"], 433.333);
+    assert_eq!(numbers["kind"], "exfiltration");
+    assert_eq!(numbers["kind_evidence"][0], json!({"measure": "bytes_out", "actual": 5.2e9, "typical": 1.2e7}));
+    assert_eq!(numbers["related"], json!(["ab"]));
+    assert_eq!((&numbers["warming_up"], &numbers["incomplete"]), (&json!(false), &json!(false)));
+}
+
+#[test]
+fn the_same_finding_is_the_same_bytes_and_id() {
+    let (one, _) = alert(&record(), NIGHT);
+    let (other, _) = alert(&record(), NIGHT);
+    assert_eq!(one, other);
+    assert_eq!(one.id.len(), 64);
+    let rules = Rule::built_in().unwrap();
+    let another = |change: fn(&mut AnomalyRecord)| {
+        let mut record = record();
+        change(&mut record);
+        id(&rules[1], &record)
+    };
+    assert_eq!(another(|record| record.record_score = 99.0), one.id, "a score that changes makes no other alert");
+    assert_ne!(another(|record| record.bucket_start += 900_000), one.id);
+    assert_ne!(another(|record| record.site = Some("paris".parse().unwrap())), one.id);
+    assert_ne!(another(|record| record.value = "10.0.0.5".into()), one.id);
+    assert_ne!(id(&rules[0], &record()), one.id);
+}
+
+#[test]
+fn received_traffic_comes_from_the_peers() {
+    let flood = AnomalyRecord {
+        job: "high_packets_in_by_host".into(),
+        measure: Measure::PacketsIn,
+        actual: 9e6,
+        typical: 20_000.0,
+        companions: vec![
+            companion(Measure::BytesIn, 5e8, 2e7, 80.0),
+            companion(Measure::BytesOut, 1e6, 9e5, 4.0),
+            companion(Measure::Events, 8e6, 300.0, 99.0),
+        ],
+        ..record()
+    };
+    let (alert, document) = alert(&flood, NIGHT);
+    assert_eq!(document["destination"]["ip"], json!(["10.0.0.4"]));
+    assert_eq!(document["source"]["ip"], json!(["203.0.113.9", "10.0.0.1"]));
+    assert_eq!(document["spikewatch"]["kind"], "flood");
+    assert!(alert.reason.contains("received 9,000,000 packets"), "{}", alert.reason);
+}
+
+#[test]
+fn a_scan_is_many_peers_with_little_each_and_nothing_is_guessed() {
+    let scan = AnomalyRecord {
+        job: "high_distinct_peers_by_host".into(),
+        measure: Measure::DistinctPeers,
+        actual: 900.0,
+        typical: 3.0,
+        companions: vec![
+            companion(Measure::BytesOut, 90_000.0, 80_000.0, 4.0),
+            companion(Measure::BytesIn, 20_000.0, 30_000.0, 0.0),
+            companion(Measure::Events, 950.0, 40.0, 88.0),
+        ],
+        ..record()
+    };
+    assert_eq!(alert(&scan, NIGHT).1["spikewatch"]["kind"], "scan");
+    let alone = AnomalyRecord { companions: Vec::new(), ..scan };
+    let (alert, document) = alert(&alone, NIGHT);
+    assert_eq!(document["spikewatch"]["kind"], "unclear");
+    assert!(document["spikewatch"].get("kind_evidence").is_none() && !alert.reason.contains("looks like"));
+}
+
+#[test]
+fn the_global_series_is_about_all_sites() {
+    let global = AnomalyRecord {
+        job: "high_count_network_events".into(),
+        site: None,
+        dimension: None,
+        value: String::new(),
+        measure: Measure::Events,
+        actual: 120_000.0,
+        typical: 9000.0,
+        incomplete: true,
+        contributors: vec![contributor("site", "berlin", 100_000, 5), contributor("peer", "10.0.0.4", 90_000, 4)],
+        companions: Vec::new(),
+        ..record()
+    };
+    let (alert, document) = alert(&global, NIGHT);
+    assert!(alert.reason.starts_with("All sites together had 120,000 connections in the 15m"), "{}", alert.reason);
+    assert!(alert.reason.contains("Sites: berlin (100,000 connections"), "{}", alert.reason);
+    assert!(alert.reason.ends_with("A collector of the site was missing, so the real value may be higher."));
+    assert_eq!((document.get("host"), &document["source"]["ip"]), (None, &json!(["10.0.0.4"])));
+    assert_eq!(document["spikewatch"]["dimension"], "global");
+}

@@ -137,6 +137,9 @@ async fn list_windows(
     }
 }
 
+/// A window's place in a bucket, and the window with whether it is incomplete.
+type Merged = ((SiteName, Dimension, Subject), (Window, bool));
+
 /// The windows of one bucket with their corrections, in pages.
 async fn pages(store: &dyn Store, bucket: EventMillis) -> Result<Vec<v1::WindowsPage>, Status> {
     let (log, _) = store.log(bucket).await.map_err(internal)?;
@@ -149,8 +152,8 @@ async fn pages(store: &dyn Store, bucket: EventMillis) -> Result<Vec<v1::Windows
             *incomplete |= row.incomplete;
         }
     }
-    let rows: Vec<_> = merged.into_iter().collect();
-    let page = |rows: &[((SiteName, Dimension, Subject), (Window, bool))]| {
+    let rows: Vec<Merged> = merged.into_iter().collect();
+    let page = |rows: &[Merged]| {
         let mut message = v1::Windows::default();
         for ((site, _, subject), (window, incomplete)) in rows {
             if message.sites.last().is_none_or(|last| last != site.as_str()) {

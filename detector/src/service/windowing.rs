@@ -68,8 +68,9 @@ impl Owner {
             Some(Message::Open(open)) => committer::Request::Open(open, self.outgoing.clone()),
             Some(Message::Commit(commit)) => {
                 let (shard, epoch, commit_no) = (commit.shard, commit.epoch.clone(), commit.commit_no);
+                let traceparent = commit.traceparent.clone();
                 match prepare::commit(commit, &self.shape) {
-                    Ok(prepared) => committer::Request::Commit(prepared, self.outgoing.clone()),
+                    Ok(prepared) => committer::Request::Commit(prepared, traceparent, self.outgoing.clone()),
                     Err(invalid) => {
                         tracing::warn!(shard, commit_no, %invalid, "refused");
                         let refused = Refused { reason: Reason::Invalid, detail: invalid.to_string() };

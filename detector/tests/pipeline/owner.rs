@@ -145,7 +145,7 @@ impl Owner {
             advertise: "http://127.0.0.1:1".into(),
             protocol_version: PROTOCOL_VERSION,
             leaving: Vec::new(),
-            instance: vec![3; 16].into(),
+            instance: vec![3; 16],
         };
         heartbeat.send(join).await.unwrap();
         let mut control = ControlClient::new(detector.channel.clone());
