@@ -10,12 +10,24 @@ const REGISTERS: usize = 1 << LG_K;
 const EXACT: usize = 48;
 
 /// A distinct counter over 64-bit hashes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq)]
 pub enum Distinct {
-    /// Sorted hashes, at most [`EXACT`] of them.
+    /// Hashes in any order, at most [`EXACT`] of them: so few are found faster by looking at all than by keeping order.
     Exact(Vec<u64>),
     /// One register a byte: the highest rank seen.
     Registers(Box<[u8; REGISTERS]>),
+}
+
+impl PartialEq for Distinct {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(ours), Self::Exact(theirs)) => {
+                ours.len() == theirs.len() && ours.iter().all(|hash| theirs.contains(hash))
+            }
+            (Self::Registers(ours), Self::Registers(theirs)) => ours == theirs,
+            _ => false,
+        }
+    }
 }
 
 /// Bytes that are no encoded [`Distinct`].
@@ -44,14 +56,15 @@ impl Distinct {
         match self {
             Self::Registers(registers) => observe(registers, hash),
             Self::Exact(hashes) => {
-                if let Err(at) = hashes.binary_search(&hash) {
-                    if hashes.len() < EXACT {
-                        hashes.insert(at, hash);
-                    } else {
-                        let mut registers = Box::new([0; REGISTERS]);
-                        hashes.iter().chain([&hash]).for_each(|h| observe(&mut registers, *h));
-                        *self = Self::Registers(registers);
-                    }
+                if hashes.contains(&hash) {
+                    return;
+                }
+                if hashes.len() < EXACT {
+                    hashes.push(hash);
+                } else {
+                    let mut registers = Box::new([0; REGISTERS]);
+                    hashes.iter().chain([&hash]).for_each(|h| observe(&mut registers, *h));
+                    *self = Self::Registers(registers);
                 }
             }
         }
@@ -107,7 +120,11 @@ impl Distinct {
     /// Appends the wire form: ascending little-endian hashes, or all registers.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Exact(hashes) => hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes())),
+            Self::Exact(hashes) => {
+                let mut hashes = hashes.clone();
+                hashes.sort_unstable();
+                hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
+            }
             Self::Registers(registers) => out.extend_from_slice(registers.as_slice()),
         }
     }

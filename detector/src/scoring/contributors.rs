@@ -55,7 +55,7 @@ fn take<I: Ord + Clone, const N: usize>(
         value: text(&tally.id),
         events: u64::from(tally.events),
         bytes: tally.bytes(),
-        error: f64::from(tally.inherited),
+        error: tally.error() as f64,
     };
     list.extend(top.ranked().iter().take(most).map(name));
 }

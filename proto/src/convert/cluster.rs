@@ -96,7 +96,7 @@ impl Epoch {
 
 impl From<Epoch> for v1::Epoch {
     fn from(epoch: Epoch) -> Self {
-        Self { lineage: epoch.lineage.to_vec().into(), number: epoch.number }
+        Self { lineage: epoch.lineage.to_vec(), number: epoch.number }
     }
 }
 

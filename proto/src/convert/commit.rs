@@ -50,7 +50,7 @@ pub fn write_pair(of: &Incarnation, pair: Pair) -> v1::Pair {
     v1::Pair {
         site: of.site.to_string(),
         collector: of.collector.to_string(),
-        incarnation: of.id.to_vec().into(),
+        incarnation: of.id.to_vec(),
         bucket_start_ms: pair.bucket,
         seq: pair.seq,
     }
@@ -107,7 +107,7 @@ impl From<&Member> for v1::Member {
         Self {
             site: member.of.site.to_string(),
             collector: member.of.collector.to_string(),
-            incarnation: member.of.id.to_vec().into(),
+            incarnation: member.of.id.to_vec(),
             last_bucket_start_ms: member.last_bucket,
             absent: member.absent,
         }
@@ -242,12 +242,13 @@ fn read_buckets(
     shape: &Shape,
 ) -> Result<Vec<BucketRows>, Invalid> {
     at_most(field, messages.len(), MAX_BUCKETS)?;
+    let empty = v1::Windows::default();
     let read = |message: &v1::BucketWindows| {
         let bucket = shape.bucket_start(field, message.bucket_start_ms)?;
         if bucket > last {
             return Err(Invalid::new(field, format!("bucket {bucket} lies after the commit's, {last}")));
         }
-        let rows = windows::read(message.windows.as_ref().unwrap_or(&v1::Windows::default()))?;
+        let rows = windows::read(message.windows.as_ref().unwrap_or(&empty))?;
         match rows.iter().find(|row| row.site.is_none()) {
             Some(row) => Err(Invalid::new(field, format!("a row ({}) names no site", row.subject))),
             None => Ok(BucketRows { bucket, rows }),
@@ -296,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_commit_that_breaks_an_order_is_refused_by_field() {
-        let broken: [(fn(&mut v1::Commit), &str); 6] = [
+        type Break = fn(&mut v1::Commit);
+        let broken: [(Break, &str); 6] = [
             (|commit| commit.commit_no = 0, "Commit.commit_no"),
             (|commit| commit.bucket_start_ms = 900_001, "Commit.bucket_start_ms"),
             (|commit| commit.bucket_start_ms = 0, "Commit.windows"),

@@ -115,7 +115,8 @@ impl Slice {
         same("SliceBatches.seq", message.seq.len(), count)?;
         same("SliceBatches.prev", message.prev.len(), count)?;
         same("SliceBatches.rows", message.rows.len(), count)?;
-        let windows = windows::read(message.windows.as_ref().unwrap_or(&v1::Windows::default()))?;
+        let empty = v1::Windows::default();
+        let windows = windows::read(message.windows.as_ref().unwrap_or(&empty))?;
         if windows.iter().any(|row| row.site.is_some()) {
             return Err(Invalid::new("SliceBatches.windows", "a row names a site; the stream has one already"));
         }
@@ -260,7 +261,8 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused_by_field() {
-        let broken: [(fn(&mut v1::SliceBatches), &str); 7] = [
+        type Break = fn(&mut v1::SliceBatches);
+        let broken: [(Break, &str); 7] = [
             (|slice| slice.rows[1] = 3, "SliceBatches.rows: add up to 4, the message has 3 windows"),
             (|slice| slice.rows[1] = u32::MAX, "SliceBatches.rows: add up to 4294967296, the message has 3 windows"),
             (|slice| slice.shard[1] = 4, "SliceBatches.shard: is 4, the cluster has 4 shards"),
@@ -284,13 +286,13 @@ mod tests {
         let message = v1::Hello {
             site: "berlin".into(),
             collector: "c1".into(),
-            incarnation: vec![7; 16].into(),
+            incarnation: vec![7; 16],
             shape: Some(SHAPE.into()),
             ..v1::Hello::default()
         };
         let hello = Hello::read(&message).unwrap();
         assert_eq!((hello.of.to_string().as_str(), hello.shape), ("berlin/c1", SHAPE));
-        let short = v1::Hello { incarnation: vec![7; 3].into(), ..message.clone() };
+        let short = v1::Hello { incarnation: vec![7; 3], ..message.clone() };
         assert_eq!(Hello::read(&short).unwrap_err().to_string(), "Hello.incarnation: id has 3 bytes, expected 16");
         let other = v1::ClusterShape { protocol_version: 9, ..SHAPE.into() };
         let other = v1::Hello { shape: Some(other), ..message };

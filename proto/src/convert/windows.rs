@@ -166,15 +166,12 @@ struct Reader<'a> {
 struct Lists<'a> {
     events: Column<'a, u32>,
     bytes: Column<'a, u64>,
-    inherited: Column<'a, f32>,
+    inherited: Column<'a, u32>,
 }
 
 impl Lists<'_> {
     fn tally<I>(&mut self, id: I, cut: bool) -> Result<Tally<I>, Invalid> {
-        let inherited = if cut { self.inherited.one()? } else { 0.0 };
-        if !(inherited.is_finite() && inherited >= 0.0) {
-            return Err(Invalid::new(self.inherited.name, format!("{inherited} (expected a weight >= 0)")));
-        }
+        let inherited = if cut { self.inherited.one()? } else { 0 };
         Ok(Tally::new(id, self.events.one()?, self.bytes.one()?, inherited))
     }
 
