@@ -32,7 +32,7 @@ use crate::{Shared, shard, shard::ShardMessage};
 /// What shards send to the detector.
 pub(crate) enum ForwardMessage {
     /// A message to pass on.
-    Send(owner_message::Message),
+    Send(Box<owner_message::Message>),
     /// A shard lost its state and has to be opened anew.
     Lost { shard: u32 },
 }
@@ -144,7 +144,7 @@ impl<'a> Link<'a> {
                     permit.send(v1::OwnerMessage { message: queue.pop() });
                 }
                 message = inbox.recv(), if queue.is_empty() => match message {
-                    Some(ForwardMessage::Send(message)) => queue.push(message),
+                    Some(ForwardMessage::Send(message)) => queue.push(*message),
                     Some(ForwardMessage::Lost { shard }) => {
                         self.retries.insert(shard, Instant::now() + REOPEN_WAIT);
                     }
@@ -179,7 +179,7 @@ impl<'a> Link<'a> {
             advertise: self.shared.options.advertise.clone(),
             protocol_version: PROTOCOL_VERSION,
             leaving: Vec::new(),
-            instance: self.shared.instance.to_vec().into(),
+            instance: self.shared.instance.to_vec(),
         }
     }
 

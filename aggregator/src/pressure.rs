@@ -10,13 +10,14 @@ use std::{
 
 use spikewatch_domain::record::EventMillis;
 
-use crate::core::StreamId;
+use crate::core::{Held, StreamId};
 
 /// Counts what all shards hold.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     limit: u64,
-    used: AtomicU64,
+    open: AtomicU64,
+    sealed: AtomicU64,
     withheld: AtomicU64,
     watermarks: Mutex<BTreeMap<StreamId, EventMillis>>,
 }
@@ -24,21 +25,20 @@ pub(crate) struct Pressure {
 impl Pressure {
     /// Nothing held, `limit` bytes allowed.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0), withheld: AtomicU64::new(0), watermarks: Mutex::default() }
+        let [open, sealed, withheld] = [const { AtomicU64::new(0) }; 3];
+        Self { limit, open, sealed, withheld, watermarks: Mutex::default() }
     }
 
     /// A shard that held `before` bytes holds `now`.
-    pub(crate) fn adjust(&self, before: u64, now: u64) {
-        if now >= before {
-            self.used.fetch_add(now - before, Ordering::Relaxed);
-        } else {
-            self.used.fetch_sub(before - now, Ordering::Relaxed);
-        }
+    pub(crate) fn adjust(&self, before: Held, now: Held) {
+        // Wrapping sums of differences: what was added is what is taken away.
+        self.open.fetch_add(now.open.wrapping_sub(before.open), Ordering::Relaxed);
+        self.sealed.fetch_add(now.sealed.wrapping_sub(before.sealed), Ordering::Relaxed);
     }
 
     /// Bytes held.
     pub(crate) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed).saturating_add(self.sealed.load(Ordering::Relaxed))
     }
 
     /// How often credit was withheld.
@@ -64,14 +64,16 @@ impl Pressure {
     }
 
     /// True if the stream may be given credit: there is memory, or it is the furthest behind. What that one sends is
-    /// what the next close needs; withholding its credit would keep all memory for ever.
+    /// what the next close needs; withholding its credit would keep all memory for ever. If it is the detector that is
+    /// slow, and what is sealed takes half the memory, all have to wait: acks free it, whatever collectors do.
     pub(crate) fn may_credit(&self, stream: StreamId) -> bool {
         if self.used() < self.limit {
             return true;
         }
+        let detector_is_slow = self.sealed.load(Ordering::Relaxed) >= self.limit / 2;
         let watermarks = self.watermarks();
         let least = watermarks.values().min();
-        let allowed = watermarks.get(&stream).is_none_or(|own| Some(own) == least);
+        let allowed = !detector_is_slow && watermarks.get(&stream).is_none_or(|own| Some(own) == least);
         if !allowed {
             self.withheld.fetch_add(1, Ordering::Relaxed);
         }
@@ -94,12 +96,17 @@ mod tests {
         pressure.enter(2);
         pressure.advance(1, 900);
         pressure.advance(2, 500);
-        pressure.adjust(0, 999);
+        let held = |open, sealed| Held { open, sealed };
+        pressure.adjust(held(0, 0), held(799, 200));
         assert!(pressure.may_credit(1) && pressure.may_credit(2));
-        pressure.adjust(999, 1000);
+        pressure.adjust(held(799, 200), held(800, 200));
         assert!(!pressure.may_credit(1) && pressure.may_credit(2));
         pressure.leave(2);
         assert!(pressure.may_credit(1));
         assert_eq!((pressure.used(), pressure.withheld()), (1000, 1));
+        pressure.adjust(held(800, 200), held(100, 900));
+        assert!(!pressure.may_credit(1), "acks will free it");
+        pressure.adjust(held(100, 900), held(100, 0));
+        assert!(pressure.may_credit(1));
     }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     Shared,
-    core::{Action, Config, Core, Event, Message, StreamId, Unbinding, Windows},
+    core::{Action, Config, Core, Event, Held, Message, StreamId, Unbinding, Windows},
     encode,
     feedback::Feedback,
     forward::ForwardMessage,
@@ -58,7 +58,7 @@ pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
         shared: Arc::clone(&for_actor),
         core: None,
         streams: BTreeMap::new(),
-        bytes: 0,
+        held: Held::default(),
         trace: None,
         sealed_at: Instant::now(),
         lost: std::mem::replace(&mut started, true),
@@ -74,7 +74,7 @@ struct ShardActor {
     /// Streams that bound the shard, until they end.
     streams: BTreeMap<StreamId, Arc<Feedback>>,
     /// What was last reported as held.
-    bytes: u64,
+    held: Held,
     /// Traceparent of the last slice taken.
     trace: Option<Arc<str>>,
     /// When the commit in flight was sent.
@@ -118,7 +118,7 @@ impl ShardActor {
                 let message = span.in_scope(|| encode::commit(shard, &commit, traceparent));
                 self.shared.counters.commits.add(1);
                 self.sealed_at = Instant::now();
-                let message = ForwardMessage::Send(owner_message::Message::Commit(message));
+                let message = ForwardMessage::Send(Box::new(owner_message::Message::Commit(message)));
                 // The receiver is gone only at shutdown; the collector's spool still has all of it.
                 let _ = self.shared.forward.send(message).await;
             }
@@ -132,8 +132,8 @@ impl ShardActor {
     }
 
     fn report(&mut self) {
-        let now = self.core.as_ref().map_or(0, |core| core.bytes() as u64);
-        self.shared.pressure.adjust(std::mem::replace(&mut self.bytes, now), now);
+        let now = self.core.as_ref().map(Core::held).unwrap_or_default();
+        self.shared.pressure.adjust(std::mem::replace(&mut self.held, now), now);
     }
 
     fn close(&mut self) {
@@ -179,7 +179,7 @@ impl Actor for ShardActor {
                 self.event(Event::Bind { stream, of, epoch: bind.epoch, lowest_seq: bind.lowest_seq }).await;
             }
             ShardMessage::Said { stream, message, trace } => {
-                self.trace = trace.or(self.trace.take());
+                self.trace = trace.or_else(|| self.trace.take());
                 if self.core.is_none() {
                     let rows = message.rows();
                     self.tell(stream, |feedback| feedback.credit(rows));
@@ -214,6 +214,6 @@ impl Actor for ShardActor {
 
 impl Drop for ShardActor {
     fn drop(&mut self) {
-        self.shared.pressure.adjust(self.bytes, 0);
+        self.shared.pressure.adjust(self.held, Held::default());
     }
 }

@@ -62,6 +62,15 @@ struct Member {
     retired: bool,
 }
 
+/// Bytes of contents that are not committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// In open buckets and corrections: freed by sealing, for which collectors have to go on.
+    pub open: u64,
+    /// Sealed: freed by acks of the detector.
+    pub sealed: u64,
+}
+
 /// Contents of one bucket by collector.
 type Slot<W> = BTreeMap<Incarnation, W>;
 
@@ -87,6 +96,9 @@ pub struct Core<W> {
     lost: BTreeSet<(EventMillis, SiteName)>,
     frozen: VecDeque<Parcel<W>>,
     in_flight: Option<Arc<Commit<W>>>,
+    /// Bytes of what is in flight, and of that and what is frozen.
+    in_flight_bytes: usize,
+    sealed_bytes: usize,
     commit_no: u64,
     /// When a replaying collector last got further, ms.
     progress_ms: u64,
@@ -115,6 +127,8 @@ impl<W: Content> Core<W> {
             lost: BTreeSet::new(),
             frozen: VecDeque::new(),
             in_flight: None,
+            in_flight_bytes: 0,
+            sealed_bytes: 0,
             commit_no: opened.frontier.commit_no,
             progress_ms: now_ms,
             moved: false,
@@ -136,11 +150,10 @@ impl<W: Content> Core<W> {
 
     /// Bytes of all contents that are not committed, parked ones excepted.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn held(&self) -> Held {
         let slots = self.open.values().flat_map(BTreeMap::values).chain(self.late.values());
         let open: usize = slots.flat_map(BTreeMap::values).map(Content::bytes).sum();
-        let in_flight = self.in_flight.iter().map(|commit| seal::bytes(&commit.windows, &commit.corrections));
-        open + self.frozen.iter().map(Parcel::bytes).chain(in_flight).sum::<usize>()
+        Held { open: open as u64, sealed: self.sealed_bytes as u64 }
     }
 
     /// Streams that are bound.

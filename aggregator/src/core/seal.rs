@@ -26,16 +26,11 @@ pub(super) struct Parcel<W> {
     corrections: Vec<Part<W>>,
     pairs: BTreeMap<Incarnation, Pair>,
     missing: BTreeSet<Incarnation>,
-}
-
-impl<W: Content> Parcel<W> {
-    pub(super) fn bytes(&self) -> usize {
-        bytes(&self.windows, &self.corrections)
-    }
+    bytes: usize,
 }
 
 /// Bytes of the contents of a commit.
-pub(super) fn bytes<W: Content>(windows: &[Part<W>], corrections: &[Part<W>]) -> usize {
+fn bytes<W: Content>(windows: &[Part<W>], corrections: &[Part<W>]) -> usize {
     windows.iter().chain(corrections).flat_map(|part| part.sites.values()).map(Content::bytes).sum()
 }
 
@@ -154,10 +149,14 @@ impl<W: Content> Core<W> {
         corrections.iter_mut().for_each(|(bucket, slot)| self.keep_back(*bucket, slot));
         corrections.retain(|(_, slot)| !slot.is_empty());
         self.lost.retain(|(bucket, _)| *bucket >= until);
+        let corrections: Vec<_> = corrections.into_iter().map(|(b, slot)| fold(b, slot, BTreeSet::new())).collect();
+        let bytes = bytes(&windows, &corrections);
+        self.sealed_bytes += bytes;
         let parcel = Parcel {
+            bytes,
             bucket: until.saturating_sub(span.millis()),
             windows,
-            corrections: corrections.into_iter().map(|(b, slot)| fold(b, slot, BTreeSet::new())).collect(),
+            corrections,
             pairs: self.move_pairs(until, releases),
             missing: behind.into_iter().map(|(of, _)| of).collect(),
         };
@@ -209,14 +208,15 @@ impl<W: Content> Core<W> {
             pairs: first.pairs,
             missing: first.missing,
         };
-        let mut size = bytes(&commit.windows, &commit.corrections);
+        self.in_flight_bytes = first.bytes;
         while let Some(next) = self.frozen.front() {
-            size += next.bytes();
+            let size = self.in_flight_bytes + next.bytes;
             let parts = commit.windows.len() + commit.corrections.len() + next.windows.len() + next.corrections.len();
             if size > COMMIT_BYTES || parts > COMMIT_PARTS {
                 break;
             }
             let Some(next) = self.frozen.pop_front() else { break };
+            self.in_flight_bytes = size;
             commit.bucket = next.bucket;
             commit.windows.extend(next.windows);
             commit.corrections.extend(next.corrections);
@@ -236,6 +236,7 @@ impl<W: Content> Core<W> {
         }
         let Some(commit) = self.in_flight.take() else { return };
         self.commit_no = commit_no;
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(std::mem::take(&mut self.in_flight_bytes));
         for (of, pair) in &commit.pairs {
             self.acked.insert(of.clone(), *pair);
             if let Some(stream) = self.streams.get(of).and_then(|stream| stream.id) {

@@ -19,6 +19,9 @@ use crate::detector::{RowKey, SHAPE};
 /// One batch in the spool: its bucket, and (host, events) of its rows.
 type Batch = (u64, Vec<(u8, u64)>);
 
+/// Shard, number, the one sent before, and the batch.
+type Numbered = (u32, u64, u64, Batch);
+
 pub(crate) struct Collector {
     pub(crate) site: String,
     pub(crate) incarnation: u8,
@@ -66,7 +69,7 @@ impl Collector {
         v1::Hello {
             site: self.site.clone(),
             collector: "c1".into(),
-            incarnation: vec![self.incarnation; 16].into(),
+            incarnation: vec![self.incarnation; 16],
             shape: Some(SHAPE().into()),
             clock_ms: 0,
             event_time: true,
@@ -141,7 +144,7 @@ impl Collector {
 
     /// Sends what was not sent on this stream, at most so many batches a shard; in slices of one bucket.
     pub(crate) async fn send(&mut self, most: usize) {
-        let mut slices: BTreeMap<(u64, u64), Vec<(u32, u64, u64, Batch)>> = BTreeMap::new();
+        let mut slices: BTreeMap<(u64, u64), Vec<Numbered>> = BTreeMap::new();
         for (shard, spool) in &self.spool {
             let Some((_, sent)) = self.link.as_mut().unwrap().bound.get_mut(shard) else { continue };
             for (number, batch) in spool.range(*sent + 1..).take(most) {

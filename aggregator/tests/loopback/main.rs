@@ -148,7 +148,7 @@ async fn two_sites_wait_for_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_that_runs_out_does_not_stop_the_one_furthest_behind() {
     let cluster = cluster(|options| {
-        (options.expected_collectors, options.memory_limit, options.credit_rows) = (2, 1, 8);
+        (options.expected_collectors, options.memory_limit, options.credit_rows) = (2, 100, 8);
     });
     let cluster = cluster.await;
     let mut collectors = [Collector::new("berlin", 1), Collector::new("paris", 2)];
@@ -156,6 +156,8 @@ async fn memory_that_runs_out_does_not_stop_the_one_furthest_behind() {
     let [berlin, paris] = &mut collectors;
     berlin.connect(&cluster.address).await;
     paris.connect(&cluster.address).await;
+    paris.hear().await.unwrap();
+    assert_eq!(paris.credit, 8);
     berlin.send(2).await;
     berlin.watermark(MINUTE, false).await;
     until("credit is withheld", || cluster.aggregator.metrics().credit_withheld > 0).await;
