@@ -1,5 +1,6 @@
 //! From committed windows to alerts, over gRPC as in production.
 
+mod live;
 mod owner;
 
 use std::net::IpAddr;
@@ -18,11 +19,11 @@ const DAYS: u64 = 20;
 /// A night's bucket on the last day.
 const SPIKE: u64 = (DAYS - 1) * 96 + 10;
 
-fn address(text: &str) -> IpAddr {
+pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn window(events: u64, bytes_out: u64, peer: &str) -> Window {
+pub(crate) fn window(events: u64, bytes_out: u64, peer: &str) -> Window {
     let mut window = Window::default();
     window.add(&Share {
         counters: Counters {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use spikewatch_actors::{Seams, clock::Clock, entropy::Entropy, task::Kind};
-use spikewatch_detector::{Handle, Options};
+use spikewatch_detector::{Handle, Options, rule::Rule};
 use spikewatch_domain::{
     key::{SiteName, Subject},
     shard::shard_of,
@@ -45,9 +45,13 @@ impl Detector {
     /// Starts one on an event-time clock.
     pub(crate) async fn start(shards: u32, store_url: &str) -> Self {
         let (clock, _) = Clock::event();
-        let seams = Seams::new(clock, Entropy::seeded(1));
+        Self::start_with(shards, store_url, Vec::new(), Seams::new(clock, Entropy::seeded(1))).await
+    }
+
+    /// Starts one with these rules (those that ship if empty) on these seams.
+    pub(crate) async fn start_with(shards: u32, store_url: &str, rules: Vec<Rule>, seams: Seams) -> Self {
         let options =
-            Options { store_url: store_url.into(), durable: false, shape: shape(shards), ..Options::default() };
+            Options { store_url: store_url.into(), durable: false, shape: shape(shards), rules, ..Options::default() };
         let (handle, routes) = spikewatch_detector::start(options, &seams).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
