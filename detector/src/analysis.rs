@@ -31,6 +31,8 @@ use crate::{
 const BUCKETS: u32 = 256;
 /// Warnings that are kept for display.
 const WARNINGS: usize = 100;
+/// Windows and series that are scored between two awaits; more go to a thread of their own.
+const AT_ONCE: u64 = 5000;
 /// How often the clock is looked at for executions.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -126,7 +128,7 @@ impl Analysis {
             }
             for start in buckets {
                 let bucket = self.read(start).await?;
-                self.parts.scoring.score(bucket);
+                self.learn(bucket).await?;
                 self.scored = Some(start);
             }
             tokio::task::yield_now().await;
@@ -175,7 +177,7 @@ impl Analysis {
     async fn score(&mut self, start: EventMillis) -> Result<(), StoreError> {
         let begun = Instant::now();
         let bucket = self.read(start).await?;
-        let Scored { mut records, cut, not_modelled } = self.parts.scoring.score(bucket);
+        let Scored { mut records, cut, not_modelled } = self.learn(bucket).await?;
         self.seams.latencies.record("score", begun.elapsed());
         self.parts.counters.not_modelled.add(not_modelled);
         if cut > 0 {
@@ -198,6 +200,26 @@ impl Analysis {
         self.scored = Some(start);
         self.records += records.len() as u64;
         self.finish(Finished { scored: Some(start), records, executions }).await
+    }
+
+    /// Scores a bucket; a large one on a thread of its own, so that it doesn't keep others from theirs.
+    async fn learn(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
+        let scoring = &mut self.parts.scoring;
+        if scoring.series() + bucket.rows.len() as u64 <= AT_ONCE {
+            return Ok(scoring.score(bucket));
+        }
+        let mut away = std::mem::replace(scoring, Scoring::new(&[], scoring.span(), 0));
+        let (done, back) = oneshot::channel();
+        self.seams.tasks.spawn_blocking(Kind::ROLE, "scoring", move || {
+            let scored = away.score(bucket);
+            // Nobody waits for it while the node shuts down.
+            let _ = done.send((away, scored));
+            Ok::<(), StoreError>(())
+        });
+        let lost = |_| StoreError::Damaged { what: "the state of the baselines", why: "scoring failed".into() };
+        let (away, scored) = back.await.map_err(lost)?;
+        self.parts.scoring = away;
+        Ok(scored)
     }
 
     async fn read(&self, start: EventMillis) -> Result<Bucket, StoreError> {

@@ -97,6 +97,15 @@ impl Scoring {
     pub fn score(&mut self, bucket: Bucket) -> Scored {
         let Bucket { start, mut rows, missing } = bucket;
         rows.sort_by(|a, b| a.site.cmp(&b.site).then_with(|| a.subject.cmp(&b.subject)));
+        // A key belongs to one shard; should it come from two, both parts count.
+        rows.dedup_by(|next, row| {
+            let same = next.site == row.site && next.subject == row.subject;
+            if same {
+                row.window.merge(&next.window);
+                row.incomplete |= next.incomplete;
+            }
+            same
+        });
         let presence = self.sites.enter(start, &rows, &missing);
         let global =
             self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();

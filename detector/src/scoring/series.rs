@@ -15,6 +15,8 @@ const BLOCK: usize = 256;
 pub(super) struct Known {
     /// Number of its site.
     pub(super) site: u32,
+    /// What within the site.
+    subject: Subject,
     /// Start of the last bucket with a window of it.
     pub(super) seen: EventMillis,
 }
@@ -46,7 +48,7 @@ impl SeriesSet {
     /// Adds a key whose models start as `fresh`, one per job.
     pub(super) fn add(&mut self, site: u32, subject: &Subject, seen: EventMillis, fresh: &[Compact]) -> usize {
         let number = self.known.len();
-        self.known.push(Known { site, seen });
+        self.known.push(Known { site, subject: subject.clone(), seen });
         if number.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK * self.jobs));
         }
@@ -55,6 +57,36 @@ impl SeriesSet {
         }
         self.numbers.insert((site, subject.clone()), number);
         number
+    }
+
+    /// Forgets keys without a window since `before`.
+    pub(super) fn forget(&mut self, before: EventMillis) {
+        for number in (0..self.known.len()).rev() {
+            if self.known.get(number).is_some_and(|known| known.seen < before) {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Removes a key; the last one takes its number.
+    fn remove(&mut self, number: usize) {
+        let last = self.known.len() - 1;
+        if let Some(models) = self.get_mut(last).map(|(_, models)| models.to_vec())
+            && let Some((_, place)) = self.get_mut(number)
+        {
+            place.clone_from_slice(&models);
+        }
+        let gone = self.known.swap_remove(number);
+        self.numbers.remove(&(gone.site, gone.subject));
+        if let Some(moved) = self.known.get(number) {
+            self.numbers.insert((moved.site, moved.subject.clone()), number);
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.truncate(block.len().saturating_sub(self.jobs));
+            if block.is_empty() {
+                self.blocks.pop();
+            }
+        }
     }
 
     /// A key and its models.
@@ -69,5 +101,40 @@ impl SeriesSet {
         let jobs = self.jobs;
         let models = self.blocks.iter_mut().flat_map(move |block| block.chunks_exact_mut(jobs));
         self.known.iter_mut().zip(models)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(number: u32) -> Subject {
+        Subject::Asn(number)
+    }
+
+    #[test]
+    fn what_is_not_seen_any_more_is_forgotten_and_the_rest_keeps_its_models() {
+        let mut set = SeriesSet::new(2);
+        let model = |number: u32, job: u32| Compact::new(f64::from(number * 2 + job));
+        for number in 0..600 {
+            let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
+            set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)]);
+        }
+        set.forget(10);
+        let kept: Vec<u32> = (0..600).filter(|number| number % 3 != 0 && *number <= 590).collect();
+        assert_eq!(set.len(), kept.len());
+        for number in 0..600 {
+            let found = set.find(1, &subject(number));
+            assert_eq!(found.is_some(), kept.contains(&number), "{number}");
+            if let Some((known, models)) = found.and_then(|found| set.get_mut(found)) {
+                assert_eq!(known.seen, 50);
+                assert_eq!(models, [model(number, 0), model(number, 1)]);
+            }
+        }
+        assert_eq!(set.iter_mut().count(), kept.len());
+        set.forget(100);
+        assert_eq!((set.len(), set.iter_mut().count()), (0, 0));
+        set.add(1, &subject(7), 200, &[model(7, 0), model(7, 1)]);
+        assert_eq!(set.find(1, &subject(7)), Some(0));
     }
 }

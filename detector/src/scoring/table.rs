@@ -21,6 +21,10 @@ use crate::{
 /// From this score on, a record carries the other measures of its window.
 const EXPLAIN_FROM: f64 = 25.0;
 
+/// A key without a window for that long is forgotten: machines come and go, and their models would stay.
+const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
+const DAY_MS: u64 = 86_400_000;
+
 /// One window that has a series in the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a> {
@@ -43,13 +47,15 @@ pub(super) struct Table {
     series: SeriesSet,
     /// The models of one key as they were before the bucket; kept to save allocations.
     before: Vec<Compact>,
+    /// The day, since 1970, of the last bucket.
+    day: u64,
 }
 
 impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
         let series = SeriesSet::new(jobs.len());
         let judges = jobs.into_iter().map(Judge::new).collect();
-        Self { split, span, max_series, judges, series, before: Vec::new() }
+        Self { split, span, max_series, judges, series, before: Vec::new(), day: 0 }
     }
 
     pub(super) fn split(&self) -> Split {
@@ -68,6 +74,10 @@ impl Table {
         presence: &[Presence],
         scored: &mut Scored,
     ) {
+        if start / DAY_MS != self.day {
+            self.day = start / DAY_MS;
+            self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
+        }
         for judge in &mut self.judges {
             inputs.iter().for_each(|input| judge.fleet.add(judge.job.value(input.window)));
         }

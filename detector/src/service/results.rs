@@ -183,6 +183,9 @@ async fn list_records(
         let Some(last) = records.last() else { return Ok(()) };
         after = last.finalised;
         records.retain(|record| jobs.is_empty() || jobs.contains(&record.job));
+        if records.is_empty() {
+            continue;
+        }
         let page = v1::RecordsPage { records: records.into_iter().map(Into::into).collect() };
         if outgoing.send(Ok(page)).await.is_err() {
             return Ok(());
