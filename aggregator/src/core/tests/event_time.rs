@@ -60,6 +60,7 @@ fn play(scripts: &[Vec<Say>; 2], order: &[bool], acks: &[bool]) -> Outcome {
             windows.extend(batches(&commit.windows));
             corrections.extend(batches(&commit.corrections));
             pairs.extend(commit.pairs);
+            check_invariant(scripts, &windows, &corrections, &pairs);
             bench.ack();
             return true;
         }
@@ -78,6 +79,29 @@ fn play(scripts: &[Vec<Say>; 2], order: &[bool], acks: &[bool]) -> Outcome {
     }
     while collect(&mut bench, true) {}
     (windows, corrections, pairs.into_values().collect())
+}
+
+/// What the pairs cover is counted once, and nothing else is.
+fn check_invariant(
+    scripts: &[Vec<Say>; 2],
+    windows: &[(u64, usize, u64)],
+    corrections: &[(u64, usize, u64)],
+    pairs: &BTreeMap<Incarnation, Pair>,
+) {
+    let mut counted: Vec<_> = windows.iter().chain(corrections).copied().collect();
+    let mut covered = Vec::new();
+    for (number, script) in scripts.iter().enumerate() {
+        let pair = pairs.get(&collector(number)).copied().unwrap_or_default();
+        let minutes = script.iter().filter_map(|say| match say {
+            Say::Batch(minute) => Some(*minute),
+            Say::Watermark(_) => None,
+        });
+        let numbered = (1..).zip(minutes).map(|(seq, minute)| (minute, number, seq));
+        covered.extend(numbered.filter(|(minute, _, seq)| pair.covers(minute * MINUTE, *seq)));
+    }
+    counted.sort_unstable();
+    covered.sort_unstable();
+    assert_eq!(counted, covered, "{pairs:?}");
 }
 
 proptest! {

@@ -23,6 +23,8 @@ enum Step {
     Ack(usize),
     /// All acks on the way are lost.
     LoseAcks,
+    /// What may be trimmed is not heard, or is heard again.
+    Deaf,
     Resend,
     /// Minutes pass.
     Tick(u64),
@@ -39,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..4usize).prop_map(Step::Deliver),
         5 => (0..3usize).prop_map(Step::Ack),
         1 => Just(Step::LoseAcks),
+        1 => Just(Step::Deaf),
         1 => Just(Step::Resend),
         2 => (0..12u64).prop_map(Step::Tick),
         1 => Just(Step::Reopen),
@@ -69,6 +72,7 @@ struct World {
     commits: Vec<Arc<Commit<Bag>>>,
     acks: Vec<(u64, u64)>,
     next_stream: StreamId,
+    deaf: bool,
 }
 
 impl World {
@@ -79,18 +83,18 @@ impl World {
         });
         let detector = Detector { epoch: 1, ..Detector::default() };
         let bench = Bench::new(LIVE, opened(1, Frontier::default()));
-        Self { bench, collectors, detector, commits: Vec::new(), acks: Vec::new(), next_stream: 1 }
+        Self { bench, collectors, detector, commits: Vec::new(), acks: Vec::new(), next_stream: 1, deaf: false }
     }
 
     fn event(&mut self, event: Event<Bag>) {
         for action in self.bench.core.on(event, self.bench.now_ms) {
             match action {
                 Action::Commit(commit) => self.commits.push(commit),
-                Action::Trim { stream, pair } => self.trim(stream, pair),
+                Action::Trim { stream, pair } if !self.deaf => self.trim(stream, pair),
                 Action::Unbind { stream, .. } => {
                     self.collectors.iter_mut().filter(|c| c.stream == stream).for_each(|c| c.bound = false);
                 }
-                Action::Receipt { .. } | Action::Credit { .. } => {}
+                Action::Trim { .. } | Action::Receipt { .. } | Action::Credit { .. } => {}
             }
         }
     }
@@ -193,6 +197,7 @@ impl World {
                 }
             }
             Step::LoseAcks => self.acks.clear(),
+            Step::Deaf => self.deaf = !self.deaf,
             Step::Resend => self.event(Event::Resend),
             Step::Tick(minutes) => {
                 self.bench.now_ms += minutes * MINUTE;
@@ -209,6 +214,8 @@ impl World {
 
     /// From here on nothing is lost any more.
     fn settle(&mut self) {
+        self.deaf = false;
+        (0..2).for_each(|number| self.reconnect(number));
         for round in 0..60 {
             for number in 0..2 {
                 while self.send(number) {}
