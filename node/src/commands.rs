@@ -1,0 +1,155 @@
+//! What each command does, from its arguments to its exit code.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use spikewatch_actors::Seams;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    cli::{ConfigAction, ConfigArguments, ConfigOptions, DemoArguments, NodeArguments, ReplayArguments},
+    config::{
+        Config, Telemetry as TelemetryOptions,
+        check::Roles,
+        layers::{self, Setting},
+    },
+    demo_command,
+    failure::{Failure, Outcome},
+    replay,
+    roles::{self, Role},
+    score::{self, ScoreArguments},
+    signals::Signals,
+    telemetry::Telemetry,
+};
+
+/// Threads that block (file sources, the demo's generator) are left behind after this.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
+/// `demo`
+///
+/// # Errors
+/// A part of the pipeline fails.
+pub(crate) fn demo(arguments: &DemoArguments) -> Outcome {
+    let telemetry = Setting { key: "telemetry.log".into(), value: arguments.log.to_string() };
+    let config = layers::load(&[], None, environment(), &[telemetry], Roles::NONE);
+    let config = config.map_err(|faults| Failure::Usage(faults.to_string()))?;
+    with_telemetry(&config.telemetry, &config.node.name, async |telemetry| {
+        demo_command::run(arguments, telemetry).await
+    })
+}
+
+/// `run`, `collector`, `aggregator`, `detector`
+///
+/// # Errors
+/// Wrong configuration, a port or file that can't be had, a role that fails.
+pub(crate) fn run(arguments: &NodeArguments, roles: &[Role]) -> Outcome {
+    let config = configuration(&[], &arguments.config, Roles::of(roles))?;
+    if arguments.dump_config {
+        return dump(&config);
+    }
+    with_telemetry(&config.telemetry, &config.node.name, async |telemetry| node(&config, roles, telemetry).await)
+}
+
+/// `replay`
+///
+/// # Errors
+/// As its help says.
+pub(crate) fn replay(arguments: &ReplayArguments) -> Outcome {
+    // What there is to say of the input is in the summary.
+    let quiet = Setting { key: "telemetry.log".into(), value: "error".into() };
+    let config = configuration(&[quiet], &arguments.config, Roles::NONE)?;
+    with_telemetry(&config.telemetry, &config.node.name, async |telemetry| {
+        replay::run(arguments, &config, telemetry).await
+    })
+}
+
+/// `score`
+///
+/// # Errors
+/// As its help says.
+pub(crate) fn score(arguments: ScoreArguments) -> Outcome {
+    score::run(arguments).map_err(|error| match error.exit_code() {
+        65 => Failure::NoInput(error.to_string()),
+        _ => Failure::Io(error.to_string()),
+    })
+}
+
+/// `config`
+///
+/// # Errors
+/// The configuration has faults.
+pub(crate) fn config(arguments: &ConfigArguments) -> Outcome {
+    match &arguments.action {
+        ConfigAction::Check(options) => {
+            configuration(&[], options, Roles::ALL)?;
+            print("OK\n")
+        }
+        ConfigAction::Dump(options) => dump(&configuration(&[], options, Roles::ALL)?),
+    }
+}
+
+fn configuration(base: &[Setting], options: &ConfigOptions, roles: Roles) -> Result<Config, Failure> {
+    let loaded = layers::load(base, options.config.as_deref(), environment(), &options.flags(), roles);
+    loaded.map_err(|faults| {
+        let count = faults.0.len();
+        let noun = if count == 1 { "fault" } else { "faults" };
+        Failure::Usage(format!("{count} {noun} in the configuration:\n{faults}"))
+    })
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn dump(config: &Config) -> Outcome {
+    print(&toml::to_string(config).map_err(Failure::internal)?)
+}
+
+fn print(text: &str) -> Outcome {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Io(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs a command on a runtime of its own, with telemetry around it, and ends both in time.
+fn with_telemetry(options: &TelemetryOptions, node: &str, command: impl AsyncFnOnce(&Telemetry) -> Outcome) -> Outcome {
+    let runtime = runtime()?;
+    let telemetry = runtime.block_on(async { Telemetry::start(options, node) })?;
+    let outcome = runtime.block_on(command(&telemetry));
+    // Blocks this thread while the runtime's send what is left.
+    telemetry.shutdown();
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    outcome
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Io(format!("can't start threads: {error}")))
+}
+
+/// Starts roles, and ends them when asked to or when one fails.
+async fn node(config: &Config, which: &[Role], telemetry: &Telemetry) -> Outcome {
+    let seams = Seams::system();
+    let mut signals = Signals::watch().map_err(|error| Failure::Io(format!("can't watch signals: {error}")))?;
+    let serve = async {
+        roles::start(config, which, telemetry, &seams).await?;
+        Err(Failure::Internal(seams.tasks.failed().await.to_string()))
+    };
+    let outcome = tokio::select! {
+        failed = serve => failed,
+        () = signals.received() => Ok(()),
+    };
+    tracing::info!("draining; a second signal ends at once");
+    let deadline = config.node.shutdown_deadline.0.0;
+    let report = signals.or_abort(seams.tasks.shutdown(deadline)).await;
+    tracing::info!(finished = report.finished, aborted = ?report.aborted, "stopped");
+    outcome
+}

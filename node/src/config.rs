@@ -1,0 +1,308 @@
+//! The configuration: one file for every role, each of which reads its own table.
+//!
+//! Where a value comes from, later over earlier: defaults, the TOML file, the environment
+//! (`SPIKEWATCH__SECTION__KEY=value`), flags (`--set section.key=value`). Unknown keys are faults, and all faults are
+//! reported at once ([`layers`]), before anything is started.
+
+pub(crate) mod check;
+pub(crate) mod layers;
+pub(crate) mod rules;
+pub(crate) mod text;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use spikewatch_collector::networks::Network;
+use spikewatch_domain::{key::SiteName, shard::DEFAULT_SHARDS, span::Span};
+
+use self::text::{Endpoint, Listen, LogFilter, OrEmpty, Period, Size, Slot, Text};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// What all roles of a process share.
+    pub(crate) node: Node,
+    /// Logs, traces, metrics.
+    pub(crate) telemetry: Telemetry,
+    /// What all processes of a cluster must agree on.
+    pub(crate) cluster: Cluster,
+    /// The edge.
+    pub(crate) collector: Collector,
+    /// The middle.
+    pub(crate) aggregator: Aggregator,
+    /// The centre.
+    pub(crate) detector: Detector,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    /// Name of this process in logs, traces and the cluster; unique there. Default: the machine's name.
+    pub(crate) name: String,
+    /// How long a shutdown may take; what is not done by then is aborted.
+    pub(crate) shutdown_deadline: Text<Period>,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Telemetry {
+    /// Level (error, warn, info, debug, trace), or directives as `info,spikewatch_detector=debug`.
+    pub(crate) log: Text<LogFilter>,
+    /// Form of the log on standard error.
+    pub(crate) log_format: LogFormat,
+    /// Where traces and metrics are pushed to by OTLP over gRPC, as `http://localhost:4317`; empty: nowhere.
+    pub(crate) otlp_endpoint: OrEmpty<Endpoint>,
+    /// Where `/metrics` is served for Prometheus, as `127.0.0.1:9464`; empty: nowhere.
+    pub(crate) metrics_listen: OrEmpty<Listen>,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cluster {
+    /// Base bucket: what is committed and scored, 10s to 1d. Fixed when the store is made.
+    pub(crate) bucket: Text<Slot>,
+    /// Shards that keys are spread over. Fixed when the store is made.
+    pub(crate) shards: u32,
+}
+
+/// `[collector]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Collector {
+    /// Where it serves gRPC (health, reflection).
+    pub(crate) listen: Text<Listen>,
+    /// The site it collects for.
+    pub(crate) site: Text<SiteName>,
+    /// Its name within the site; empty: the node's.
+    pub(crate) name: String,
+    /// Aggregators it sends to, as `http://host:7432`.
+    pub(crate) aggregators: Vec<Text<Endpoint>>,
+    /// Networks whose addresses are our hosts, as CIDRs. Empty: the private ones of RFC 1918, 4193 and 6598, and link-local.
+    pub(crate) internal_networks: Vec<Text<Network>>,
+    /// How often windows are sent on; the bucket must be a multiple of it.
+    pub(crate) slice: Text<Slot>,
+    /// Most windows held at once; beyond, traffic is charged to `(overflow)`.
+    pub(crate) key_limit: usize,
+    /// Names that stand for addresses: `web = ["10.0.0.5", "fd00::5"]`.
+    pub(crate) aliases: BTreeMap<String, Vec<Text<IpAddr>>>,
+    /// How ECS documents are read.
+    pub(crate) ecs: Ecs,
+    /// Where traffic comes from.
+    pub(crate) sources: Vec<Source>,
+}
+
+/// `[collector.ecs]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Ecs {
+    /// Leave out the traffic of Elastic's own shippers and agents.
+    pub(crate) exclude_shippers: bool,
+    /// More names of processes whose traffic is left out.
+    pub(crate) excluded_processes: Vec<String>,
+    /// Packetbeat's flow reports hold what is new (`enable_delta_flow_reports`), not totals.
+    pub(crate) flow_reports_are_deltas: bool,
+}
+
+/// `[[collector.sources]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    /// What it is.
+    pub(crate) kind: SourceKind,
+    /// UDP address of a listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<Text<Listen>>,
+    /// Files to read, once, merged by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What the files hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<Format>,
+}
+
+/// Kind of a source. Both listeners tell NetFlow, IPFIX and sFlow by content; the kind says what is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceKind {
+    /// NetFlow v5 and v9, and IPFIX, over UDP.
+    Netflow,
+    /// sFlow v5 over UDP.
+    Sflow,
+    /// Files.
+    Files,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// Told from the content.
+    #[default]
+    Auto,
+    /// Packets (pcap or pcapng), even if they carry exports.
+    Pcap,
+    /// NetFlow v5, v9 or IPFIX: raw datagrams, or a capture of them.
+    Netflow,
+    /// sFlow v5: raw datagrams, or a capture of them.
+    Sflow,
+    /// Elastic Common Schema documents, one a line (Elastic Defend, Packetbeat).
+    Ecs,
+    /// Zeek conn.log, TSV or JSON.
+    Zeek,
+}
+
+/// `[aggregator]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Aggregator {
+    /// Where it serves gRPC.
+    pub(crate) listen: Text<Listen>,
+    /// The address that collectors reach it by; empty: the node's name (or the listening address) with the port.
+    pub(crate) advertise: OrEmpty<Endpoint>,
+    /// The detector it forwards to.
+    pub(crate) detector: Text<Endpoint>,
+    /// Memory for open windows; beyond, collectors get no credit.
+    pub(crate) memory_limit: Text<Size>,
+}
+
+/// `[detector]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Detector {
+    /// Where it serves gRPC.
+    pub(crate) listen: Text<Listen>,
+    /// The store: `sqlite://relative.db`, `sqlite:///absolute/path.db` or `sqlite::memory:`.
+    pub(crate) store: String,
+    /// A commit survives a loss of power.
+    pub(crate) durable: bool,
+    /// How long a bucket stays open for late records.
+    pub(crate) allowed_lateness: Text<Period>,
+    /// How long a bucket waits for a silent collector.
+    pub(crate) max_wait: Text<Period>,
+    /// Folder of rules, one TOML file each; empty: the rules that ship.
+    pub(crate) rules: PathBuf,
+    /// How long windows are kept.
+    pub(crate) retention: Text<Period>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: machine_name(), shutdown_deadline: Text(Period(Duration::from_secs(20))) }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log: Text(LogFilter::info()),
+            log_format: LogFormat::Text,
+            otlp_endpoint: OrEmpty(None),
+            metrics_listen: OrEmpty(None),
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { bucket: Text(Slot(Span::QUARTER_HOUR)), shards: DEFAULT_SHARDS }
+    }
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        let listener = |kind, port| Source { kind, listen: Some(loopback(port)), paths: Vec::new(), format: None };
+        Self {
+            listen: loopback(7431),
+            site: Text(default_site()),
+            name: String::new(),
+            aggregators: vec![Text(Endpoint::of(local(7432)))],
+            internal_networks: Vec::new(),
+            slice: Text(Slot(Span::TEN_SECONDS)),
+            key_limit: 1_000_000,
+            aliases: BTreeMap::new(),
+            ecs: Ecs::default(),
+            sources: vec![
+                listener(SourceKind::Netflow, 2055),
+                listener(SourceKind::Netflow, 4739),
+                listener(SourceKind::Sflow, 6343),
+            ],
+        }
+    }
+}
+
+impl Default for Ecs {
+    fn default() -> Self {
+        Self { exclude_shippers: true, excluded_processes: Vec::new(), flow_reports_are_deltas: false }
+    }
+}
+
+impl Default for Aggregator {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7432),
+            advertise: OrEmpty(None),
+            detector: Text(Endpoint::of(local(7433))),
+            memory_limit: Text(Size(2 << 30)),
+        }
+    }
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7433),
+            store: "sqlite://spikewatch.db".into(),
+            durable: true,
+            allowed_lateness: Text(Period(Duration::from_secs(60))),
+            max_wait: Text(Period(Duration::from_secs(300))),
+            rules: PathBuf::new(),
+            retention: Text(Period(Duration::from_secs(35 * 86_400))),
+        }
+    }
+}
+
+/// The site of traffic whose site nobody named.
+#[must_use]
+pub(crate) fn default_site() -> SiteName {
+    const NAME: &str = "main";
+    #[expect(clippy::expect_used, reason = "a constant that a test reads")]
+    NAME.parse().expect("the default site is a site name")
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn loopback(port: u16) -> Text<Listen> {
+    Text(Listen(local(port)))
+}
+
+/// The kernel's name for this machine, which in a container is the container's.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".into() } else { name.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What no single value can say: ranges, and values that must fit together.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use spikewatch_domain::shard::MAX_SHARDS;
+
+use super::{Config, Source, SourceKind};
+use crate::roles::Role;
+
+/// Which tables a command uses: only these are checked, so that one file may serve all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Roles {
+    /// `[collector]`
+    pub(crate) collector: bool,
+    /// `[aggregator]`
+    pub(crate) aggregator: bool,
+    /// `[detector]`
+    pub(crate) detector: bool,
+}
+
+impl Roles {
+    /// All of them.
+    pub(crate) const ALL: Self = Self { collector: true, aggregator: true, detector: true };
+    /// None: only what every command uses.
+    pub(crate) const NONE: Self = Self { collector: false, aggregator: false, detector: false };
+
+    /// These.
+    #[must_use]
+    pub(crate) fn of(roles: &[Role]) -> Self {
+        let has = |role| roles.contains(&role);
+        Self { collector: has(Role::Collector), aggregator: has(Role::Aggregator), detector: has(Role::Detector) }
+    }
+}
+
+/// Faults as (key, problem).
+#[must_use]
+pub(crate) fn check(config: &Config, roles: Roles) -> Vec<(String, String)> {
+    let mut faults = Faults::default();
+    faults.node(config);
+    if roles.collector {
+        faults.collector(config);
+    }
+    if roles.detector {
+        faults.detector(config);
+    }
+    faults.ports(config, roles);
+    faults.0
+}
+
+#[derive(Default)]
+struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    fn unless(&mut self, holds: bool, key: &str, problem: impl Into<String>) {
+        if !holds {
+            self.0.push((key.to_owned(), problem.into()));
+        }
+    }
+
+    fn node(&mut self, config: &Config) {
+        let name = &config.node.name;
+        let plain = (1..=253).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic() && c != '/');
+        self.unless(
+            plain,
+            "node.name",
+            format!("{name:?} must be 1 to 253 printable characters without blanks and '/'"),
+        );
+        let deadline = config.node.shutdown_deadline.0;
+        let range = Duration::from_millis(100)..=Duration::from_secs(600);
+        self.unless(range.contains(&deadline.0), "node.shutdown_deadline", format!("{deadline} must be 100ms to 10m"));
+        let (bucket, shards) = (config.cluster.bucket.0, config.cluster.shards);
+        self.unless(bucket.0.seconds() >= 10, "cluster.bucket", format!("{bucket} must be at least 10s"));
+        let fits = (1..=MAX_SHARDS).contains(&shards);
+        self.unless(fits, "cluster.shards", format!("{shards} must be 1 to {MAX_SHARDS}"));
+    }
+
+    fn collector(&mut self, config: &Config) {
+        let collector = &config.collector;
+        let (bucket, slice) = (config.cluster.bucket.0, collector.slice.0);
+        let fits = bucket.0.is_multiple_of(slice.0);
+        self.unless(
+            fits,
+            "collector.slice",
+            format!("{slice} must divide cluster.bucket ({bucket}) without remainder"),
+        );
+        let limit = collector.key_limit;
+        self.unless(limit >= 100, "collector.key_limit", format!("{limit} must be at least 100"));
+        let any = |empty: bool| !empty;
+        self.unless(any(collector.aggregators.is_empty()), "collector.aggregators", "is empty; expected one or more");
+        self.unless(any(collector.sources.is_empty()), "collector.sources", "is empty; expected one or more");
+        for (index, source) in collector.sources.iter().enumerate() {
+            self.source(&format!("collector.sources[{index}]"), source);
+        }
+        let mut named = BTreeMap::new();
+        for (name, addresses) in &collector.aliases {
+            let key = format!("collector.aliases.{name}");
+            self.unless((1..=250).contains(&name.len()), &key, "must be 1 to 250 bytes long");
+            for address in addresses {
+                let other = named.insert(address.0, name);
+                let twice = || format!("{} is also an address of {:?}", address.0, other.map_or("", String::as_str));
+                self.unless(other.is_none(), &key, twice());
+            }
+        }
+    }
+
+    fn source(&mut self, key: &str, source: &Source) {
+        match source.kind {
+            SourceKind::Netflow | SourceKind::Sflow => {
+                self.unless(source.listen.is_some(), key, "has no `listen`; expected a UDP address, like 0.0.0.0:2055");
+                let stray = !source.paths.is_empty() || source.format.is_some();
+                self.unless(!stray, key, "`paths` and `format` are for kind = \"files\"");
+            }
+            SourceKind::Files => {
+                self.unless(!source.paths.is_empty(), key, "has no `paths`; expected one or more files");
+                self.unless(source.listen.is_none(), key, "`listen` is not for kind = \"files\"");
+            }
+        }
+    }
+
+    fn detector(&mut self, config: &Config) {
+        let detector = &config.detector;
+        let known = detector.store.starts_with("sqlite:") && detector.store.len() > "sqlite:".len();
+        let expected = "expected sqlite://relative.db, sqlite:///absolute/path.db or sqlite::memory:";
+        self.unless(known, "detector.store", format!("{:?} is no store: {expected}", detector.store));
+        let (lateness, wait) = (detector.allowed_lateness.0, detector.max_wait.0);
+        let hour = Duration::from_secs(3_600);
+        self.unless(lateness.0 <= hour, "detector.allowed_lateness", format!("{lateness} must be at most 1h"));
+        self.unless(
+            wait >= lateness,
+            "detector.max_wait",
+            format!("{wait} must be at least allowed_lateness ({lateness})"),
+        );
+        let (retention, bucket) = (detector.retention.0, config.cluster.bucket.0);
+        let least = Duration::from_millis(bucket.0.millis());
+        self.unless(
+            retention.0 >= least,
+            "detector.retention",
+            format!("{retention} must be at least a bucket ({bucket})"),
+        );
+    }
+
+    /// No two things of one process can listen on one port.
+    fn ports(&mut self, config: &Config, roles: Roles) {
+        let mut tcp = Vec::new();
+        if roles.collector {
+            tcp.push(("collector.listen".to_owned(), config.collector.listen.0.0));
+        }
+        if roles.aggregator {
+            tcp.push(("aggregator.listen".to_owned(), config.aggregator.listen.0.0));
+        }
+        if roles.detector {
+            tcp.push(("detector.listen".to_owned(), config.detector.listen.0.0));
+        }
+        tcp.extend(config.telemetry.metrics_listen.0.map(|listen| ("telemetry.metrics_listen".to_owned(), listen.0)));
+        let udp = config.collector.sources.iter().enumerate().filter(|_| roles.collector);
+        let udp = udp.filter_map(|(index, source)| {
+            source.listen.map(|listen| (format!("collector.sources[{index}].listen"), listen.0.0))
+        });
+        for list in [tcp, udp.collect()] {
+            for (index, (key, address)) in list.iter().enumerate() {
+                let same = |(_, other): &&(String, std::net::SocketAddr)| other == address && address.port() != 0;
+                if let Some((other, _)) = list.iter().take(index).find(same) {
+                    self.unless(false, key, format!("{address} is {other} already"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The roles, each behind its own port, from the configuration.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use spikewatch_actors::Seams;
+use spikewatch_collector::{
+    SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks, source::file::Expected,
+};
+use spikewatch_proto::convert::cluster::Shape;
+use spikewatch_proto::v1::{alerting_server, control_server, ingest_server, results_server, windowing_server};
+
+use crate::{
+    config::{Collector, Config, Format, SourceKind, rules, text::Endpoint},
+    failure::Failure,
+    serving::Port,
+    telemetry::{Telemetry, instruments, prometheus},
+};
+
+/// What a process can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Learns, scores, alerts.
+    Detector,
+    /// Merges.
+    Aggregator,
+    /// Collects.
+    Collector,
+}
+
+impl Role {
+    /// All of them, in the order in which they start: each finds the one it talks to.
+    pub(crate) const ALL: [Self; 3] = [Self::Detector, Self::Aggregator, Self::Collector];
+
+    /// Its name, as in commands and tables of the configuration.
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Detector => "detector",
+            Self::Aggregator => "aggregator",
+            Self::Collector => "collector",
+        }
+    }
+
+    /// Full names of the gRPC services it has.
+    #[must_use]
+    pub(crate) fn services(self) -> &'static [&'static str] {
+        match self {
+            Self::Detector => &[
+                windowing_server::SERVICE_NAME,
+                control_server::SERVICE_NAME,
+                results_server::SERVICE_NAME,
+                alerting_server::SERVICE_NAME,
+            ],
+            Self::Aggregator => &[ingest_server::SERVICE_NAME, control_server::SERVICE_NAME],
+            Self::Collector => &[],
+        }
+    }
+
+    fn address(self, config: &Config) -> SocketAddr {
+        match self {
+            Self::Detector => config.detector.listen.0.0,
+            Self::Aggregator => config.aggregator.listen.0.0,
+            Self::Collector => config.collector.listen.0.0,
+        }
+    }
+}
+
+/// Binds the ports of these roles, then starts them, each talking to the one before it by its port.
+///
+/// # Errors
+/// A port can't be had, or a role can't start.
+pub(crate) async fn start(
+    config: &Config,
+    roles: &[Role],
+    telemetry: &Telemetry,
+    seams: &Seams,
+) -> Result<(), Failure> {
+    let mut ports = BTreeMap::new();
+    for role in roles {
+        ports.insert(*role, Port::bind(role.name(), role.address(config)).await?);
+    }
+    let endpoints: BTreeMap<_, _> = ports.iter().map(|(role, port)| (*role, Endpoint::of(port.address()))).collect();
+    instruments::node(&telemetry.meter(), &seams.latencies);
+    if let Some(listen) = config.telemetry.metrics_listen.0 {
+        let address = prometheus::serve(listen.0, telemetry.registry().clone(), seams).await?;
+        tracing::info!(%address, "metrics");
+    }
+    for (role, port) in ports {
+        let address = port.address();
+        let routes = match role {
+            Role::Detector => {
+                let started = spikewatch_detector::start(detector(config)?, seams).await;
+                let (handle, routes) = started.map_err(refused_detector)?;
+                instruments::detector(&telemetry.meter(), &handle);
+                routes
+            }
+            Role::Aggregator => {
+                let options = aggregator(config, address, endpoints.get(&Role::Detector));
+                let (handle, routes) = spikewatch_aggregator::start(options, seams).await.map_err(Failure::internal)?;
+                instruments::aggregator(&telemetry.meter(), &handle);
+                routes
+            }
+            Role::Collector => {
+                let options = collector(config, endpoints.get(&Role::Aggregator));
+                let started = spikewatch_collector::start(options, seams).await;
+                let (handle, routes) = started.map_err(|error| Failure::Io(error.to_string()))?;
+                for address in handle.listening() {
+                    tracing::info!(%address, "flows");
+                }
+                instruments::collector(&telemetry.meter(), &handle);
+                routes
+            }
+        };
+        port.serve(role.name(), routes, role.services(), seams).await?;
+        tracing::info!(role = role.name(), %address, "serving");
+    }
+    Ok(())
+}
+
+fn refused_detector(error: spikewatch_detector::Error) -> Failure {
+    match error {
+        spikewatch_detector::Error::Store(error) => Failure::Io(error.to_string()),
+        wrong => Failure::Usage(wrong.to_string()),
+    }
+}
+
+fn detector(config: &Config) -> Result<spikewatch_detector::Options, Failure> {
+    let detector = &config.detector;
+    let rules = rules::load(&detector.rules).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        Failure::Usage(faults.join("\n"))
+    })?;
+    Ok(spikewatch_detector::Options {
+        store_url: detector.store.clone(),
+        durable: detector.durable,
+        shape: Shape { shards: config.cluster.shards, bucket: config.cluster.bucket.0.0 },
+        allowed_lateness: detector.allowed_lateness.0.0,
+        max_wait: detector.max_wait.0.0,
+        rules,
+        retention: detector.retention.0.0,
+        ..spikewatch_detector::Options::default()
+    })
+}
+
+/// `beside` is the detector of this process, if it has one.
+fn aggregator(config: &Config, bound: SocketAddr, beside: Option<&Endpoint>) -> spikewatch_aggregator::Options {
+    let aggregator = &config.aggregator;
+    let detector = beside.unwrap_or(&aggregator.detector.0);
+    let advertise = aggregator.advertise.0.clone().unwrap_or_else(|| {
+        // Others can't reach what stands for all addresses; in one process they don't have to.
+        if bound.ip().is_unspecified() && beside.is_none() {
+            Endpoint::named(&config.node.name, bound.port())
+        } else {
+            Endpoint::of(bound)
+        }
+    });
+    spikewatch_aggregator::Options {
+        memory_limit: aggregator.memory_limit.0.0,
+        ..spikewatch_aggregator::Options::new(config.node.name.clone(), detector.url(), advertise.url())
+    }
+}
+
+fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector::Options {
+    let collector = &config.collector;
+    let elsewhere = || collector.aggregators.iter().map(|endpoint| endpoint.0.url().to_owned()).collect();
+    let name = if collector.name.is_empty() { &config.node.name } else { &collector.name };
+    spikewatch_collector::Options {
+        site: collector.site.0.clone(),
+        name: name.clone(),
+        aggregators: beside.map_or_else(elsewhere, |endpoint| vec![endpoint.url().to_owned()]),
+        networks: networks(collector),
+        aliases: aliases(collector),
+        slice: collector.slice.0.0,
+        bucket: config.cluster.bucket.0.0,
+        shards: config.cluster.shards,
+        key_limit: collector.key_limit,
+        sources: sources(collector),
+        ecs: ecs(collector),
+        tap: None,
+        event_clock: None,
+    }
+}
+
+/// The addresses that are hosts.
+#[must_use]
+pub(crate) fn networks(collector: &Collector) -> InternalNetworks {
+    InternalNetworks::new(collector.internal_networks.iter().map(|network| network.0).collect())
+}
+
+/// Addresses by the names that stand for them.
+#[must_use]
+pub(crate) fn aliases(collector: &Collector) -> Aliases {
+    let named = |(name, addresses): (&String, &Vec<crate::config::text::Text<std::net::IpAddr>>)| {
+        addresses.iter().map(|address| (address.0, name.clone().into_boxed_str())).collect::<Vec<_>>()
+    };
+    collector.aliases.iter().flat_map(named).collect()
+}
+
+/// How ECS documents are read.
+#[must_use]
+pub(crate) fn ecs(collector: &Collector) -> EcsOptions {
+    EcsOptions {
+        exclude_shippers: collector.ecs.exclude_shippers,
+        extra_excluded_processes: collector.ecs.excluded_processes.clone(),
+        flow_reports_are_deltas: collector.ecs.flow_reports_are_deltas,
+    }
+}
+
+/// What a file is expected to hold.
+#[must_use]
+pub(crate) fn expected(format: Format) -> Expected {
+    match format {
+        Format::Auto => Expected::Auto,
+        Format::Pcap => Expected::Packets,
+        Format::Netflow => Expected::Netflow,
+        Format::Sflow => Expected::Sflow,
+        Format::Ecs => Expected::Ecs,
+        Format::Zeek => Expected::Zeek,
+    }
+}
+
+fn sources(collector: &Collector) -> Vec<SourceOptions> {
+    let source = |source: &crate::config::Source| match source.kind {
+        SourceKind::Netflow | SourceKind::Sflow => {
+            source.listen.as_ref().map(|listen| SourceOptions::Listen { address: listen.0.0 })
+        }
+        SourceKind::Files => Some(SourceOptions::Files {
+            paths: source.paths.clone(),
+            expected: expected(source.format.unwrap_or_default()),
+        }),
+    };
+    collector.sources.iter().filter_map(source).collect()
+}

@@ -1,0 +1,221 @@
+//! Metrics of running roles: instruments that read a role's handle when they are looked at.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use opentelemetry::{KeyValue, metrics::Meter};
+use spikewatch_actors::latency::Latencies;
+use spikewatch_aggregator::AggregatorMetrics;
+use spikewatch_collector::metrics::Counters;
+use spikewatch_detector::DetectorMetrics;
+
+use super::names::Metric;
+
+type Read<T> = Box<dyn Fn() -> T + Send + Sync>;
+/// A collector's counter.
+type Counted = fn(&Counters) -> &AtomicU64;
+/// A field of a role's numbers.
+type Field<T, V> = fn(&T) -> V;
+
+/// What every node has: its version, and its hops.
+pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
+    let build = meter.u64_observable_gauge(Metric::BuildInfo.name()).with_description(Metric::BuildInfo.help());
+    build.with_callback(|seen| seen.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))])).build();
+    let hops = latencies.clone();
+    meter
+        .f64_observable_gauge(Metric::HopLatency.name())
+        .with_description(Metric::HopLatency.help())
+        .with_unit(Metric::HopLatency.unit())
+        .with_callback(move |seen| {
+            for hop in hops.snapshot() {
+                for (quantile, took) in [("0.5", hop.p50), ("0.99", hop.p99), ("1", hop.max)] {
+                    let labels = [KeyValue::new("hop", hop.hop), KeyValue::new("quantile", quantile)];
+                    seen.observe(took.as_secs_f64(), &labels);
+                }
+            }
+        })
+        .build();
+    let hops = latencies.clone();
+    meter
+        .u64_observable_counter(Metric::HopCount.name())
+        .with_description(Metric::HopCount.help())
+        .with_callback(move |seen| {
+            hops.snapshot().iter().for_each(|hop| seen.observe(hop.count, &[KeyValue::new("hop", hop.hop)]));
+        })
+        .build();
+}
+
+/// A collector's.
+pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
+    let counters: [(Metric, Counted); 13] = [
+        (Metric::CollectorBytesRead, |c| &c.bytes_read),
+        (Metric::CollectorPackets, |c| &c.packets),
+        (Metric::CollectorDatagrams, |c| &c.datagrams),
+        (Metric::CollectorLines, |c| &c.lines),
+        (Metric::CollectorRecords, |c| &c.records),
+        (Metric::CollectorDuplicates, |c| &c.duplicates),
+        (Metric::CollectorTimesReplaced, |c| &c.times_replaced),
+        (Metric::CollectorOverflowed, |c| &c.overflowed),
+        (Metric::CollectorDropped, |c| &c.datagrams_dropped),
+        (Metric::CollectorRows, |c| &c.rows),
+        (Metric::CollectorBatches, |c| &c.batches_sent),
+        (Metric::CollectorStreams, |c| &c.streams),
+        (Metric::CollectorEventTime, |c| &c.event_time),
+    ];
+    for (metric, field) in counters {
+        let metrics = handle.metrics().clone();
+        let read = move || field(metrics.counters()).load(Relaxed);
+        match metric {
+            Metric::CollectorEventTime => seconds(meter, metric, Box::new(move || read() as f64 / 1e3)),
+            metric => counter(meter, metric, Box::new(read)),
+        }
+    }
+    let metrics = handle.metrics().clone();
+    meter
+        .u64_observable_counter(Metric::CollectorFaults.name())
+        .with_description(Metric::CollectorFaults.help())
+        .with_callback(move |seen| {
+            // By reason only: sources are as many as somebody cares to send from.
+            let mut reasons = BTreeMap::<_, u64>::new();
+            metrics.faults().iter().for_each(|fault| *reasons.entry(fault.reason).or_default() += fault.count);
+            reasons.iter().for_each(|(reason, n)| seen.observe(*n, &[KeyValue::new("reason", reason.label())]));
+        })
+        .build();
+}
+
+/// An aggregator's.
+pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) {
+    let counters: [(Metric, Field<AggregatorMetrics, u64>); 11] = [
+        (Metric::AggregatorSlices, |m| m.slices),
+        (Metric::AggregatorRows, |m| m.rows),
+        (Metric::AggregatorInvalid, |m| m.invalid_messages),
+        (Metric::AggregatorUnbound, |m| m.unbound),
+        (Metric::AggregatorLostEvents, |m| m.lost_events),
+        (Metric::AggregatorCommits, |m| m.commits),
+        (Metric::AggregatorAcks, |m| m.acks),
+        (Metric::AggregatorRefusals, |m| m.refusals),
+        (Metric::AggregatorConnects, |m| m.detector_connects),
+        (Metric::AggregatorCreditWithheld, |m| m.credit_withheld),
+        (Metric::AggregatorRestarts, |m| m.shard_restarts),
+    ];
+    for (metric, field) in counters {
+        let handle = handle.clone();
+        counter(meter, metric, Box::new(move || field(&handle.metrics())));
+    }
+    let gauges: [(Metric, Field<AggregatorMetrics, u64>); 4] = [
+        (Metric::AggregatorStreams, |m| m.streams),
+        (Metric::AggregatorShards, |m| m.shards_assigned),
+        (Metric::AggregatorOpening, |m| m.shards_opening),
+        (Metric::AggregatorWindowBytes, |m| m.window_bytes),
+    ];
+    for (metric, field) in gauges {
+        let handle = handle.clone();
+        gauge(meter, metric, Box::new(move || field(&handle.metrics())));
+    }
+    let handle = handle.clone();
+    mailbox(
+        meter,
+        Box::new(move || {
+            let metrics = handle.metrics();
+            Mailbox { name: "shards", depth: metrics.mailbox_depth, blocked_ns: metrics.mailbox_blocked_ns }
+        }),
+    );
+}
+
+/// A detector's.
+pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 11] = [
+        (Metric::DetectorCommits, |m| m.commits),
+        (Metric::DetectorRepeats, |m| m.repeats),
+        (Metric::DetectorRefusals, |m| m.refusals),
+        (Metric::DetectorWindows, |m| m.windows),
+        (Metric::DetectorCorrections, |m| m.corrections),
+        (Metric::DetectorRecords, |m| m.records),
+        (Metric::DetectorRecordsCut, |m| m.records_cut),
+        (Metric::DetectorAlerts, |m| m.alerts),
+        (Metric::DetectorExpired, |m| m.expired),
+        (Metric::DetectorExecutions, |m| m.executions),
+        (Metric::DetectorNotModelled, |m| m.not_modelled),
+    ];
+    for (metric, field) in counters {
+        let handle = handle.clone();
+        counter(meter, metric, Box::new(move || field(&handle.metrics())));
+    }
+    let times: [(Metric, Field<DetectorMetrics, u64>); 2] =
+        [(Metric::DetectorFrontier, |m| m.frontier_ms), (Metric::DetectorScored, |m| m.scored_ms)];
+    for (metric, field) in times {
+        let handle = handle.clone();
+        seconds(meter, metric, Box::new(move || field(&handle.metrics()) as f64 / 1e3));
+    }
+    let series = handle.clone();
+    gauge(meter, Metric::DetectorSeries, Box::new(move || series.metrics().series));
+    let handle = handle.clone();
+    mailbox(
+        meter,
+        Box::new(move || {
+            let stats = handle.metrics().commit_mailbox;
+            Mailbox { name: stats.name, depth: stats.depth as u64, blocked_ns: stats.blocked_ns }
+        }),
+    );
+}
+
+/// What is shown of a mailbox, or of many that go by one name.
+struct Mailbox {
+    name: &'static str,
+    depth: u64,
+    blocked_ns: u64,
+}
+
+fn mailbox(meter: &Meter, read: Read<Mailbox>) {
+    let read = Arc::new(read);
+    let depth = Arc::clone(&read);
+    meter
+        .u64_observable_gauge(Metric::MailboxDepth.name())
+        .with_description(Metric::MailboxDepth.help())
+        .with_callback(move |seen| {
+            let stats = depth();
+            seen.observe(stats.depth, &[KeyValue::new("mailbox", stats.name)]);
+        })
+        .build();
+    meter
+        .f64_observable_counter(Metric::MailboxBlocked.name())
+        .with_description(Metric::MailboxBlocked.help())
+        .with_unit(Metric::MailboxBlocked.unit())
+        .with_callback(move |seen| {
+            let stats = read();
+            seen.observe(stats.blocked_ns as f64 / 1e9, &[KeyValue::new("mailbox", stats.name)]);
+        })
+        .build();
+}
+
+fn counter(meter: &Meter, metric: Metric, read: Read<u64>) {
+    meter
+        .u64_observable_counter(metric.name())
+        .with_description(metric.help())
+        .with_unit(metric.unit())
+        .with_callback(move |seen| seen.observe(read(), &[]))
+        .build();
+}
+
+fn gauge(meter: &Meter, metric: Metric, read: Read<u64>) {
+    meter
+        .u64_observable_gauge(metric.name())
+        .with_description(metric.help())
+        .with_unit(metric.unit())
+        .with_callback(move |seen| seen.observe(read(), &[]))
+        .build();
+}
+
+fn seconds(meter: &Meter, metric: Metric, read: Read<f64>) {
+    meter
+        .f64_observable_gauge(metric.name())
+        .with_description(metric.help())
+        .with_unit(metric.unit())
+        .with_callback(move |seen| seen.observe(read(), &[]))
+        .build();
+}

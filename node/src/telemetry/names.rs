@@ -1,0 +1,153 @@
+//! The names of all metrics, with what each one means. Prometheus shows `.` as `_` and counters with `_total`.
+
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $metric:ident = $name:literal, $unit:literal;)*) => {
+        /// A metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Metric {
+            $(#[doc = $help] $metric,)*
+        }
+
+        impl Metric {
+            /// All of them.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$metric),*];
+
+            /// Its name.
+            #[must_use]
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$metric => $name),* }
+            }
+
+            /// Its unit (UCUM).
+            #[must_use]
+            pub(crate) fn unit(self) -> &'static str {
+                match self { $(Self::$metric => $unit),* }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub(crate) fn help(self) -> &'static str {
+                match self { $(Self::$metric => $help.trim_ascii()),* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Always 1; its labels name the version.
+    BuildInfo = "spikewatch.build.info", "";
+    /// Time that a hop took, by hop and quantile (0.5, 0.99, 1).
+    HopLatency = "spikewatch.hop.latency", "s";
+    /// How often a hop was measured.
+    HopCount = "spikewatch.hop.count", "";
+
+    /// Bytes read from files (as stored) or received by listeners.
+    CollectorBytesRead = "spikewatch.collector.read", "By";
+    /// Packets read from captures.
+    CollectorPackets = "spikewatch.collector.packets", "";
+    /// Export datagrams received or read.
+    CollectorDatagrams = "spikewatch.collector.datagrams", "";
+    /// Lines of logs read.
+    CollectorLines = "spikewatch.collector.lines", "";
+    /// Flow records decoded.
+    CollectorRecords = "spikewatch.collector.records", "";
+    /// Records left out because another sensor had reported their connection.
+    CollectorDuplicates = "spikewatch.collector.duplicates", "";
+    /// Records whose event time was absurd and replaced by the time of receipt.
+    CollectorTimesReplaced = "spikewatch.collector.times_replaced", "";
+    /// Shares charged to the reserved host (overflow): the key limit was reached.
+    CollectorOverflowed = "spikewatch.collector.overflowed", "";
+    /// Input that could not be used, by reason.
+    CollectorFaults = "spikewatch.collector.faults", "";
+    /// Datagrams dropped because decoding could not keep up.
+    CollectorDropped = "spikewatch.collector.datagrams_dropped", "";
+    /// Windows handed to the uplink.
+    CollectorRows = "spikewatch.collector.rows", "";
+    /// Batches sent to aggregators, repeats included.
+    CollectorBatches = "spikewatch.collector.batches", "";
+    /// Streams to aggregators opened.
+    CollectorStreams = "spikewatch.collector.streams", "";
+    /// Newest event time seen.
+    CollectorEventTime = "spikewatch.collector.event_time", "s";
+
+    /// Streams of collectors that are open.
+    AggregatorStreams = "spikewatch.aggregator.streams", "";
+    /// Shards assigned to this aggregator.
+    AggregatorShards = "spikewatch.aggregator.shards", "";
+    /// Shards that wait to be opened.
+    AggregatorOpening = "spikewatch.aggregator.shards_opening", "";
+    /// Bytes of windows that are not committed.
+    AggregatorWindowBytes = "spikewatch.aggregator.windows", "By";
+    /// Slices received.
+    AggregatorSlices = "spikewatch.aggregator.slices", "";
+    /// Windows received, one per key and slice.
+    AggregatorRows = "spikewatch.aggregator.rows", "";
+    /// Messages refused because a field was invalid.
+    AggregatorInvalid = "spikewatch.aggregator.invalid_messages", "";
+    /// Times that a stream had to bind a shard anew.
+    AggregatorUnbound = "spikewatch.aggregator.unbound", "";
+    /// Events that disk budgets of collectors dropped, as far as they said so.
+    AggregatorLostEvents = "spikewatch.aggregator.lost_events", "";
+    /// Commits sent.
+    AggregatorCommits = "spikewatch.aggregator.commits", "";
+    /// Commits acknowledged.
+    AggregatorAcks = "spikewatch.aggregator.acks", "";
+    /// Refusals by the detector.
+    AggregatorRefusals = "spikewatch.aggregator.refusals", "";
+    /// Connections made to the detector.
+    AggregatorConnects = "spikewatch.aggregator.detector_connects", "";
+    /// Times that credit was withheld because of memory.
+    AggregatorCreditWithheld = "spikewatch.aggregator.credit_withheld", "";
+    /// Restarts of shards after an error, a panic or a freeze.
+    AggregatorRestarts = "spikewatch.aggregator.shard_restarts", "";
+
+    /// Commits applied.
+    DetectorCommits = "spikewatch.detector.commits", "";
+    /// Commits that came again and were acknowledged without effect.
+    DetectorRepeats = "spikewatch.detector.repeats", "";
+    /// Opens and commits refused.
+    DetectorRefusals = "spikewatch.detector.refusals", "";
+    /// Windows committed.
+    DetectorWindows = "spikewatch.detector.windows", "";
+    /// Corrections committed.
+    DetectorCorrections = "spikewatch.detector.corrections", "";
+    /// Anomaly records written.
+    DetectorRecords = "spikewatch.detector.records", "";
+    /// Anomaly records left out because a job had too many in one bucket.
+    DetectorRecordsCut = "spikewatch.detector.records_cut", "";
+    /// Alerts made.
+    DetectorAlerts = "spikewatch.detector.alerts", "";
+    /// Anomaly records that waited longer than a rule's look-back.
+    DetectorExpired = "spikewatch.detector.expired", "";
+    /// Executions of rules.
+    DetectorExecutions = "spikewatch.detector.executions", "";
+    /// Series with a baseline.
+    DetectorSeries = "spikewatch.detector.series", "";
+    /// Windows without a series because the limit is reached.
+    DetectorNotModelled = "spikewatch.detector.not_modelled", "";
+    /// Start of the last bucket that all shards committed.
+    DetectorFrontier = "spikewatch.detector.frontier", "s";
+    /// Start of the last bucket scored.
+    DetectorScored = "spikewatch.detector.scored", "s";
+
+    /// Messages that wait in a mailbox.
+    MailboxDepth = "spikewatch.mailbox.depth", "";
+    /// Time that senders waited for room in a mailbox.
+    MailboxBlocked = "spikewatch.mailbox.blocked", "s";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_a_meaning() {
+        let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        assert_eq!(names.len(), Metric::ALL.len());
+        assert!(Metric::ALL.iter().all(|metric| metric.name().starts_with("spikewatch.")));
+        assert!(Metric::ALL.iter().all(|metric| metric.help().ends_with('.') && !metric.help().starts_with(' ')));
+    }
+}

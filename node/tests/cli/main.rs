@@ -1,0 +1,9 @@
+//! The program as a user meets it: the real binary, its files, its ports, its exit codes.
+
+mod config;
+mod demo;
+mod help;
+mod otlp;
+mod program;
+mod replay;
+mod serving;
