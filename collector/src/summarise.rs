@@ -8,7 +8,7 @@ use spikewatch_domain::{
     key::{SiteName, Subject},
     record::EventMillis,
     shard::shard_of,
-    window::{Share, Window},
+    window::{Peer, Service, Share, Window},
 };
 
 /// One slice, ready to be sent: rows ordered by shard, then by key, so that equal traffic makes equal bytes.
@@ -20,13 +20,59 @@ pub struct Slice {
     pub rows: Vec<(u32, Subject, Window)>,
 }
 
+/// Shares of one host whose peers and services are counted together.
+const TOGETHER: usize = 8;
+
+/// A window that is being filled. With many hosts every share finds its host's lists gone from the processor's caches;
+/// counters are added at once, peers and services a few shares at a time, in their order.
+#[derive(Debug, Default)]
+struct Open {
+    window: Window,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    peer: Peer,
+    service: Service,
+    events: u32,
+    bytes: u64,
+}
+
+impl Open {
+    fn add(&mut self, share: &Share<'_>) {
+        self.window.counters.add(&share.counters);
+        let (events, bytes) = (share.counters.events, share.counters.bytes());
+        if let Some(annotations) = share.annotations {
+            self.window.add_names(annotations, events, bytes);
+        }
+        // One record is at most one event.
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        self.waiting.push(Waiting { peer: share.peer, service: share.service, events, bytes });
+        if self.waiting.len() == TOGETHER {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        for share in self.waiting.drain(..) {
+            self.window.attribute(share.peer, share.service, u64::from(share.events), share.bytes);
+        }
+    }
+
+    fn close(mut self) -> Window {
+        self.settle();
+        self.window
+    }
+}
+
 /// Windows by slice and key.
 #[derive(Debug)]
 pub struct Summariser {
     site: SiteName,
     shards: u32,
     key_limit: usize,
-    slices: BTreeMap<EventMillis, HashMap<Subject, Window, RandomState>>,
+    slices: BTreeMap<EventMillis, HashMap<Subject, Open, RandomState>>,
     keys: usize,
     overflowed: u64,
 }
@@ -41,8 +87,8 @@ impl Summariser {
     /// Adds a share.
     pub fn add(&mut self, slice: EventMillis, subject: &Subject, share: &Share<'_>) {
         let windows = self.slices.entry(slice).or_default();
-        if let Some(window) = windows.get_mut(subject) {
-            return window.add(share);
+        if let Some(open) = windows.get_mut(subject) {
+            return open.add(share);
         }
         // The reserved keys always find room; they are few.
         let reserved = matches!(subject, Subject::Site | Subject::Transit);
@@ -75,10 +121,10 @@ impl Summariser {
         slices.into_iter().map(|(start, windows)| self.slice(start, windows)).collect()
     }
 
-    fn slice(&self, start: EventMillis, windows: HashMap<Subject, Window, RandomState>) -> Slice {
+    fn slice(&self, start: EventMillis, windows: HashMap<Subject, Open, RandomState>) -> Slice {
         let mut rows: Vec<_> = windows
             .into_iter()
-            .map(|(subject, window)| (shard_of(&self.site, &subject, self.shards), subject, window))
+            .map(|(subject, open)| (shard_of(&self.site, &subject, self.shards), subject, open.close()))
             .collect();
         rows.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         Slice { start, rows }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Peers listed.
-pub const TOP_PEERS: usize = 16;
+pub const TOP_PEERS: usize = 12;
 /// Services listed.
 pub const TOP_SERVICES: usize = 8;
 /// Users, and processes, listed.
@@ -190,32 +190,39 @@ impl Window {
     pub fn add(&mut self, share: &Share<'_>) {
         let (events, bytes) = (share.counters.events, share.counters.bytes());
         self.counters.add(&share.counters);
-        if self.would_outgrow(share) {
-            self.outgrow();
-        }
-        let peer = self.peers.add(share.peer, events, bytes);
-        let service = self.services.add(share.service, events, bytes);
-        if let Some(overflow) = &mut self.overflow {
-            // What is listed was counted when it was listed.
-            if peer != Added::Known {
-                overflow.peers.insert(hash_peer(share.peer));
-            }
-            if service != Added::Known {
-                overflow.ports.insert(hash_service(share.service));
-            }
-        }
+        self.attribute(share.peer, share.service, events, bytes);
         if let Some(annotations) = share.annotations {
             self.add_names(annotations, events, bytes);
         }
     }
 
-    fn would_outgrow(&self, share: &Share<'_>) -> bool {
-        self.overflow.is_none()
-            && ((self.peers.len() == TOP_PEERS && !self.peers.contains(&share.peer))
-                || (self.services.len() == TOP_SERVICES && !self.services.contains(&share.service)))
+    /// Counts a share for its peer and service. Apart from [`Window::add`], so that a summary of many hosts can do it for
+    /// several shares of one host at a time: the lists are most of what a share touches in memory.
+    pub fn attribute(&mut self, peer: Peer, service: Service, events: u64, bytes: u64) {
+        if self.would_outgrow(peer, service) {
+            self.outgrow();
+        }
+        let listed_peer = self.peers.add(peer, events, bytes);
+        let listed_service = self.services.add(service, events, bytes);
+        if let Some(overflow) = &mut self.overflow {
+            // What is listed was counted when it was listed.
+            if listed_peer != Added::Known {
+                overflow.peers.insert(hash_peer(peer));
+            }
+            if listed_service != Added::Known {
+                overflow.ports.insert(hash_service(service));
+            }
+        }
     }
 
-    fn add_names(&mut self, annotations: &Annotations, events: u64, bytes: u64) {
+    fn would_outgrow(&self, peer: Peer, service: Service) -> bool {
+        self.overflow.is_none()
+            && ((self.peers.len() == TOP_PEERS && !self.peers.contains(&peer))
+                || (self.services.len() == TOP_SERVICES && !self.services.contains(&service)))
+    }
+
+    /// Counts a share for the user and process that its source names.
+    pub fn add_names(&mut self, annotations: &Annotations, events: u64, bytes: u64) {
         if annotations.user.is_none() && annotations.process.is_none() {
             return;
         }
@@ -314,13 +321,13 @@ impl Window {
     }
 }
 
-fn hash_peer(peer: Peer) -> u64 {
-    rapidhash_v3(&peer.0)
+fn hash_peer(peer: Peer) -> u32 {
+    rapidhash_v3(&peer.0) as u32
 }
 
-fn hash_service(service: Service) -> u64 {
+fn hash_service(service: Service) -> u32 {
     let [high, low] = service.port.to_be_bytes();
-    rapidhash_v3(&[service.protocol, high, low])
+    rapidhash_v3(&[service.protocol, high, low]) as u32
 }
 
 #[cfg(test)]
