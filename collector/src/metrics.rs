@@ -52,6 +52,9 @@ pub struct Counters {
     pub datagrams_dropped: AtomicU64,
 }
 
+/// By source and reason: how many, and the first.
+type Faults = BTreeMap<(String, Reason), (u64, String)>;
+
 /// Faults of one source and reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultSummary {
@@ -69,7 +72,7 @@ pub struct FaultSummary {
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     counters: Arc<Counters>,
-    faults: Arc<Mutex<BTreeMap<(String, Reason), (u64, String)>>>,
+    faults: Arc<Mutex<Faults>>,
 }
 
 impl Metrics {

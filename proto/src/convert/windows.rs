@@ -176,7 +176,9 @@ impl Lists<'_> {
     }
 
     fn finish(&self) -> Result<(), Invalid> {
-        self.events.finish().and(self.bytes.finish()).and(self.inherited.finish())
+        self.events.finish()?;
+        self.bytes.finish()?;
+        self.inherited.finish()
     }
 }
 
@@ -346,9 +348,16 @@ impl<'a> Reader<'a> {
         for column in [&self.denied, &self.flags, &self.peer_count, &self.service_count, &self.services] {
             column.finish()?;
         }
-        self.peers.finish().and(self.distinct.finish()).and(self.names.finish())?;
-        self.distinct_length.finish().and(self.name_count.finish())?;
-        self.peer_lists.finish().and(self.service_lists.finish()).and(self.name_lists.finish())
+        for column in [&self.peers, &self.distinct] {
+            column.finish()?;
+        }
+        for column in [&self.distinct_length, &self.name_count] {
+            column.finish()?;
+        }
+        for lists in [&self.peer_lists, &self.service_lists, &self.name_lists] {
+            lists.finish()?;
+        }
+        self.names.finish()
     }
 }
 
@@ -378,7 +387,7 @@ mod tests {
                 counters: Counters { events: 1, bytes_out: u64::from(n), estimated: n % 5 == 0, ..Counters::default() },
                 peer: address.into(),
                 service: Service { protocol: 6, port: (n % 300) as u16 },
-                annotations: (seed % 2 == 0).then_some(&annotations),
+                annotations: seed.is_multiple_of(2).then_some(&annotations),
             });
         }
         window
