@@ -14,6 +14,12 @@ pub(crate) fn rfc3339(millis: u64) -> String {
     timestamp(millis).to_string()
 }
 
+/// RFC 3339 in UTC, always with milliseconds: texts that are in order where times are.
+#[must_use]
+pub(crate) fn rfc3339_millis(millis: u64) -> String {
+    format!("{:.3}", timestamp(millis))
+}
+
 /// As `Mon 05 Jan 14:15`, UTC.
 #[must_use]
 pub(crate) fn day_and_time(millis: u64) -> String {
@@ -80,6 +86,7 @@ mod tests {
     fn times_are_utc() {
         assert_eq!(rfc3339(1_767_571_200_000), "2026-01-05T00:00:00Z");
         assert_eq!(rfc3339(1_767_571_200_250), "2026-01-05T00:00:00.25Z");
+        assert_eq!(rfc3339_millis(1_767_571_200_000), "2026-01-05T00:00:00.000Z");
         assert_eq!(day_and_time(1_767_622_500_000), "Mon 05 Jan 14:15");
         assert!(rfc3339(u64::MAX).starts_with("9999"));
     }

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use spikewatch_actors::{
     Seams,
+    clock::Clock,
     mailbox::{Inbox, Mailbox, mailbox},
     task::Kind,
 };
@@ -171,7 +172,8 @@ impl Uplink {
             let batches = matches!(message, v1::collector_message::Message::Batches(_));
             let message = match message {
                 v1::collector_message::Message::Batches(batches) => {
-                    let sent_ms = self.seams.clock.now_ms();
+                    // For latencies: the wall's clock, whatever clock the traffic plays on.
+                    let sent_ms = Clock::system().now_ms();
                     v1::collector_message::Message::Batches(v1::SliceBatches { sent_ms, ..batches })
                 }
                 other => other,

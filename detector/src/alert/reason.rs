@@ -30,8 +30,10 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
     if finding.since < record.bucket_start {
         text.push_str(&format!(" It has been like this since {}.", time(finding.since)));
     }
-    if likely.kind != Kind::Unclear {
-        text.push_str(&format!(" It looks like {}.", likely.kind.name()));
+    match likely.kind {
+        Kind::Unclear => {}
+        Kind::Exfiltration => text.push_str(" It looks like exfiltration."),
+        kind => text.push_str(&format!(" It looks like a {}.", kind.name())),
     }
     for (field, label) in [("site", "Sites"), ("peer", "Top peers"), ("service", "Services"), ("process", "Processes")]
     {

@@ -236,11 +236,22 @@ fn problems(table: &mut Spanned<DeTable<'_>>) -> Vec<Problem> {
             found.push(Problem { key: String::new(), at: None, message });
             return found;
         };
-        found.push(Problem { key: written(&place), at: Some(at), message });
+        // What is missing only because it was taken out was told already.
+        let key = written(&place);
+        let taken = |other: &Problem| {
+            other
+                .key
+                .strip_prefix(&*key)
+                .is_some_and(|rest| message == format!("missing field `{}`", rest.trim_start_matches('.')))
+        };
+        if !found.iter().any(taken) {
+            found.push(Problem { key, at: Some(at), message });
+        }
         if !remove(table.get_mut(), &path) {
-            return found;
+            break;
         }
     }
+    found.sort_by_key(|problem| problem.at);
     found
 }
 

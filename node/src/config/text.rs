@@ -260,7 +260,7 @@ impl FromStr for LogFilter {
         // A word that is no level would be taken for the name of a module, and nothing would be logged.
         let known = |part: &str| {
             let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
-            level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+            !level.is_empty() && level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
         };
         let valid = tracing_subscriber::EnvFilter::try_new(text).is_ok() && text.split(',').all(known);
         if valid {

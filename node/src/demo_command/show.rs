@@ -16,6 +16,9 @@ use crate::{
 /// Alerts that nothing staged explains, shown one by one.
 const OTHERS_SHOWN: usize = 10;
 
+/// Characters of a line of an alert's reason.
+const WIDTH: usize = 100;
+
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
@@ -51,9 +54,8 @@ impl Screen {
         let score = format!("{:>3.0}", alert.record_score);
         let score = self.paint(if alert.record_score >= 75.0 { RED } else { YELLOW }, &score);
         let when = self.paint(DIM, &day_and_time(alert.bucket_start));
-        let site = alert.site.as_ref().map_or("all sites", spikewatch_domain::key::SiteName::as_str);
-        let who = self.paint(BOLD, &format!("{site} {}", alert.value));
-        line(&format!("{score}  {when}  {who}\n     {}", alert.reason));
+        line(&format!("{score}  {when}  {}", self.paint(BOLD, &who(alert))));
+        wrapped(&alert.reason, WIDTH).iter().for_each(|text| line(&format!("     {text}")));
     }
 
     pub(super) fn account(self, scenario: &Scenario, account: &Account) {
@@ -77,9 +79,8 @@ impl Screen {
         }
         line(&format!("\n{} that nothing staged explains", plural(account.others.len() as u64, "other alert")));
         for alert in account.others.iter().take(OTHERS_SHOWN) {
-            let site = alert.site.as_ref().map_or("all sites", spikewatch_domain::key::SiteName::as_str);
             let when = self.paint(DIM, &day_and_time(alert.bucket_start));
-            line(&format!("  {when}  {site} {}: {} ({:.0})", alert.value, alert.job, alert.record_score));
+            line(&format!("  {when}  {}: {} ({:.0})", who(alert), alert.job, alert.record_score));
         }
         line("");
     }
@@ -99,8 +100,42 @@ fn name(kind: IncidentKind) -> &'static str {
     }
 }
 
+fn who(alert: &Alert) -> String {
+    match (&alert.site, alert.value.as_str()) {
+        (None, "") => "all sites".into(),
+        (None, value) => value.into(),
+        (Some(site), value) if value.is_empty() || value == site.as_str() => format!("site {site}"),
+        (Some(site), value) => format!("{site} {value}"),
+    }
+}
+
+/// A text in lines of at most so many characters, broken at blanks.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(last) if last.is_empty() => last.push_str(word),
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= width => last.extend([" ", word]),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Whoever reads may have gone; the demo goes on.
 fn line(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn reasons_are_wrapped_at_blanks() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("unbreakable", 3), ["unbreakable"]);
+        assert_eq!(wrapped("", 3), [""]);
+    }
 }

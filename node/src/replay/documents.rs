@@ -12,7 +12,7 @@ use spikewatch_domain::{
 };
 use spikewatch_proto::convert::{results::AnomalyRecord, windows::Row};
 
-use crate::human::rfc3339;
+use crate::human::{rfc3339, rfc3339_millis};
 
 /// One window.
 #[derive(Debug, Serialize)]
@@ -210,13 +210,13 @@ pub(crate) fn flow(site: &SiteName, record: &FlowRecord) -> Value {
     };
     let family = if record.source.is_ipv4() && record.destination.is_ipv4() { "ipv4" } else { "ipv6" };
     let mut document = json!({
-        "@timestamp": rfc3339(record.start),
+        "@timestamp": rfc3339_millis(record.start),
         "event": {
             "kind": "event",
             "category": ["network"],
             "type": types,
-            "start": rfc3339(record.start),
-            "end": rfc3339(record.end),
+            "start": rfc3339_millis(record.start),
+            "end": rfc3339_millis(record.end),
             "duration": (record.end - record.start).saturating_mul(1_000_000),
         },
         "source": end(record.source, record.source_port, record.source_bytes, record.source_packets),
