@@ -54,6 +54,19 @@ pub enum Expected {
     Zeek,
 }
 
+impl Expected {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Packets => "pcap",
+            Self::Netflow => "netflow",
+            Self::Sflow => "sflow",
+            Self::Ecs => "ecs",
+            Self::Zeek => "zeek",
+        }
+    }
+}
+
 /// Why a file can't be read (any further).
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -181,16 +194,17 @@ impl OpenFile {
             (Format::Pcap | Format::Pcapng, Expected::Auto) => holds_exports(&head).then_some(Exports),
             (Format::Pcap | Format::Pcapng, Expected::Netflow | Expected::Sflow) => Some(Exports),
             (Format::Pcap | Format::Pcapng, Expected::Packets) => None,
-            (Format::Pcap | Format::Pcapng, Expected::Ecs) => return unexpected("a packet capture", "ecs"),
-            (Format::Pcap | Format::Pcapng, Expected::Zeek) => return unexpected("a packet capture", "zeek"),
+            (Format::Pcap | Format::Pcapng, Expected::Ecs | Expected::Zeek) => {
+                return unexpected("a packet capture", expected.name());
+            }
             (Format::Netflow, Expected::Auto | Expected::Netflow) => None,
-            (Format::Netflow, _) => return unexpected("NetFlow datagrams", "something else"),
+            (Format::Netflow, _) => return unexpected("NetFlow datagrams", expected.name()),
             (Format::Sflow, Expected::Auto | Expected::Sflow) => None,
-            (Format::Sflow, _) => return unexpected("sFlow datagrams", "something else"),
+            (Format::Sflow, _) => return unexpected("sFlow datagrams", expected.name()),
             (Format::Ecs, Expected::Auto | Expected::Ecs) => None,
-            (Format::Ecs, _) => return unexpected("ECS documents", "something else"),
+            (Format::Ecs, _) => return unexpected("ECS documents", expected.name()),
             (Format::ZeekTsv | Format::ZeekJson, Expected::Auto | Expected::Zeek) => None,
-            (Format::ZeekTsv | Format::ZeekJson, _) => return unexpected("a Zeek log", "something else"),
+            (Format::ZeekTsv | Format::ZeekJson, _) => return unexpected("a Zeek log", expected.name()),
         };
         let mut whole = Cursor::new(head).chain(reader);
         let lines = |reader: Box<dyn BufRead + Send>, decoder| Content::Lines {
