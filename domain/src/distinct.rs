@@ -13,7 +13,7 @@ const EXACT: usize = 48;
 /// A distinct counter over 32-bit hashes.
 #[derive(Debug, Clone, Eq)]
 pub enum Distinct {
-    /// Hashes in any order, at most [`EXACT`] of them: so few are found faster by looking at all than by keeping order.
+    /// Hashes in any order, at most 48 of them: so few are found faster by looking at all than by keeping order.
     Exact(Vec<u32>),
     /// One register a byte: the highest rank seen.
     Registers(Box<[u8; REGISTERS]>),

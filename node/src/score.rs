@@ -10,7 +10,7 @@ use spikewatch_detector::baseline::table::{Function, TableError, TableOptions, s
 /// Faults shown one by one; the rest is counted.
 const FAULTS_SHOWN: u64 = 10;
 
-/// Score a CSV of timestamp,value[,series]: how unusual is each value, given what came before it?
+/// Score a CSV of timestamp, value and perhaps series: how unusual is each value, given what came before it?
 ///
 /// Reads FILE (or standard input) once, from top to bottom, and writes one line per bucket to standard output:
 /// timestamp,series,value,score,probability,typical,lower,upper,multi_bucket_impact. A line depends only on the lines

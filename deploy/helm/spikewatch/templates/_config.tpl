@@ -37,7 +37,7 @@ program. Turns whole floats back into integers, in place, at any depth. */}}
   {{- $_ := set $table "store" "sqlite:///var/lib/spikewatch/spikewatch.db" -}}
 {{- end -}}
 {{- $telemetry := merge (dict "metrics_listen" (printf "%s:9464" $root.Values.listenAddress)) (deepCopy $root.Values.telemetry) -}}
-{{- $file := dict "telemetry" $telemetry .role $table -}}
+{{- $file := dict "telemetry" $telemetry "cluster" (deepCopy $root.Values.cluster) .role $table -}}
 {{- include "spikewatch.integers" $file -}}
 {{- toToml $file -}}
 {{- end -}}
