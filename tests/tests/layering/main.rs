@@ -131,7 +131,10 @@ fn what_the_product_stands_on_is_in_its_roles() {
     let declared = declared();
     for name in CARRIED {
         let mut crates = ROLES.iter().chain(&["spikewatch-proto", "spikewatch-actors"]);
-        assert!(crates.any(|member| declared[*member].contains(*name)), "neither a role nor what it stands on uses {name}");
+        assert!(
+            crates.any(|member| declared[*member].contains(*name)),
+            "neither a role nor what it stands on uses {name}"
+        );
     }
 }
 

@@ -37,6 +37,11 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: metadata.name
+        {{- if eq .role "aggregator" }}
+        # Collectors connect to each aggregator by its own name.
+        - name: SPIKEWATCH__AGGREGATOR__ADVERTISE
+          value: http://$(SPIKEWATCH__NODE__NAME).{{ include "spikewatch.fullname" .root }}-aggregator:7432
+        {{- end }}
         {{- with $values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
