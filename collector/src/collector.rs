@@ -93,6 +93,11 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+    /// A collector either reads files to their ends, or listens, or is handed datagrams: one pipeline has one time.
+    #[error(
+        "a collector has sources of one kind: files of one format, or listeners; run another collector for the rest"
+    )]
+    MixedSources,
     /// Slices must tile buckets.
     #[error("the bucket ({bucket}) must be a multiple of the slice ({slice})")]
     Spans {
@@ -145,11 +150,14 @@ impl Handle {
 /// Starts a collector. Its gRPC side has no service of its own yet beside health, which the node serves.
 ///
 /// # Errors
-/// If it can't listen, or its spans don't fit.
+/// If it can't listen, or its spans or sources don't fit together.
 pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
     let (slice, bucket) = (options.slice, options.bucket);
     if !bucket.is_multiple_of(slice) {
         return Err(Error::Spans { slice, bucket });
+    }
+    if !of_one_kind(&options.sources) {
+        return Err(Error::MixedSources);
     }
     let metrics = Metrics::default();
     let hello = v1::Hello {
@@ -217,6 +225,15 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     run.start(paths, format, options.ecs, channels, inbox, slice);
     let handle = Handle { metrics, uplink, listening: listening.into(), reports };
     Ok((handle, Routes::default()))
+}
+
+/// True if one task can drive the pipeline for all of them.
+fn of_one_kind(sources: &[SourceOptions]) -> bool {
+    sources.windows(2).all(|pair| match pair {
+        [SourceOptions::Files { expected: one, .. }, SourceOptions::Files { expected: other, .. }] => one == other,
+        [SourceOptions::Listen { .. }, SourceOptions::Listen { .. }] => true,
+        _ => false,
+    })
 }
 
 /// What drives the pipeline, on whichever kind of task its sources need.
@@ -341,5 +358,27 @@ impl Run {
             clock.advance(flush.watermark);
         }
         self.uplink.deliver(flush).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(expected: Expected) -> SourceOptions {
+        SourceOptions::Files { paths: Vec::new(), expected }
+    }
+
+    fn listener() -> SourceOptions {
+        SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into() }
+    }
+
+    #[test]
+    fn sources_that_one_task_cannot_serve_are_refused_not_forgotten() {
+        assert!(of_one_kind(&[]));
+        assert!(of_one_kind(&[listener(), listener()]));
+        assert!(of_one_kind(&[files(Expected::Zeek), files(Expected::Zeek)]));
+        assert!(!of_one_kind(&[files(Expected::Zeek), files(Expected::Ecs)]));
+        assert!(!of_one_kind(&[files(Expected::Auto), listener()]));
     }
 }

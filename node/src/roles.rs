@@ -103,7 +103,10 @@ pub(crate) async fn start(
             Role::Collector => {
                 let options = collector(config, endpoints.get(&Role::Aggregator));
                 let started = spikewatch_collector::start(options, seams).await;
-                let (handle, routes) = started.map_err(|error| Failure::Io(error.to_string()))?;
+                let (handle, routes) = started.map_err(|error| match error {
+                    spikewatch_collector::Error::Listen { .. } => Failure::Io(error.to_string()),
+                    other => Failure::Usage(other.to_string()),
+                })?;
                 for address in handle.listening() {
                     tracing::info!(%address, "flows");
                 }

@@ -96,6 +96,12 @@ pub enum FileError {
         /// What was asked for.
         expected: &'static str,
     },
+    /// More raw datagrams than one file of them may hold.
+    #[error("{path}: more than {max} MiB of raw datagrams; split it, or use a capture", max = MAX_RAW >> 20)]
+    TooLarge {
+        /// The file.
+        path: String,
+    },
     /// A capture that breaks off.
     #[error("{path}: {error}")]
     Capture {
@@ -222,7 +228,10 @@ impl OpenFile {
             Format::Netflow | Format::Sflow => {
                 let mut bytes = Vec::new();
                 let io_error = |error| FileError::Io { path: name.to_owned(), error };
-                whole.by_ref().take(MAX_RAW).read_to_end(&mut bytes).map_err(io_error)?;
+                whole.by_ref().take(MAX_RAW + 1).read_to_end(&mut bytes).map_err(io_error)?;
+                if bytes.len() as u64 > MAX_RAW {
+                    return Err(FileError::TooLarge { path: name.to_owned() });
+                }
                 let mut end = 0;
                 let ranges: Vec<_> = split(&bytes)
                     .map(|message| {
