@@ -1,9 +1,6 @@
 //! A frozen commit in its wire form.
 
-use spikewatch_proto::{
-    convert::{commit::write_pair, windows},
-    v1,
-};
+use spikewatch_proto::{convert::commit::write_pair, v1};
 
 use crate::core::{Commit, Part, Windows};
 
@@ -27,9 +24,7 @@ fn part(part: &Part<Windows>) -> v1::BucketWindows {
     let mut message = v1::Windows { sites, ..v1::Windows::default() };
     for (index, (site, contents)) in (0u32..).zip(&part.sites) {
         let incomplete = part.incomplete.contains(site);
-        contents.iter().for_each(|(subject, window)| {
-            windows::push(&mut message, Some(index), subject, window, incomplete);
-        });
+        contents.write(&mut message, index, incomplete);
     }
     v1::BucketWindows { bucket_start_ms: part.bucket, windows: Some(message) }
 }

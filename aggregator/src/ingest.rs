@@ -223,7 +223,7 @@ impl Session<'_> {
         let trace: Option<Arc<str>> = (!slice.traceparent.is_empty()).then(|| slice.traceparent.into());
         for batch in slice.batches {
             let rows = batch.rows.len() as u64;
-            let content: Windows = batch.rows.into_iter().map(|row| (row.subject, row.window)).collect();
+            let content = Windows::from(batch.rows);
             let (seq, prev) = (batch.seq, batch.prev);
             let message = Message::Batch { bucket: slice.bucket, seq, prev, rows, content };
             self.said(batch.shard, message, trace.clone()).await;

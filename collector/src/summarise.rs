@@ -1,14 +1,14 @@
 //! Summaries: shares become windows of one slice each, until the slice is taken and sent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, hash::BuildHasher as _, net::IpAddr};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use rapidhash::fast::RandomState;
 use spikewatch_domain::{
     key::{SiteName, Subject},
     record::EventMillis,
     shard::shard_of,
-    window::{Peer, Service, Share, Window},
+    window::{Counters, Peer, Service, Share, Window},
 };
 
 /// One slice, ready to be sent: rows ordered by shard, then by key, so that equal traffic makes equal bytes.
@@ -20,89 +20,81 @@ pub struct Slice {
     pub rows: Vec<(u32, Subject, Window)>,
 }
 
-/// Shares of one host whose peers and services are counted together.
-const TOGETHER: usize = 8;
-
-/// A window that is being filled. With many hosts every share finds its host's lists gone from the processor's caches;
-/// counters are added at once, peers and services a few shares at a time, in their order.
-#[derive(Debug, Default)]
-struct Open {
-    window: Window,
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    peer: Peer,
-    service: Service,
-    events: u32,
-    bytes: u64,
-}
-
-impl Open {
-    fn add(&mut self, share: &Share<'_>) {
-        self.window.counters.add(&share.counters);
-        let (events, bytes) = (share.counters.events, share.counters.bytes());
-        if let Some(annotations) = share.annotations {
-            self.window.add_names(annotations, events, bytes);
-        }
-        // One record is at most one event.
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        self.waiting.push(Waiting { peer: share.peer, service: share.service, events, bytes });
-        if self.waiting.len() == TOGETHER {
-            self.settle();
-        }
-    }
-
-    fn settle(&mut self) {
-        for share in self.waiting.drain(..) {
-            self.window.attribute(share.peer, share.service, u64::from(share.events), share.bytes);
-        }
-    }
-
-    fn close(mut self) -> Window {
-        self.settle();
-        self.window
-    }
-}
+/// Parts of all hosts: one part's windows are to fit the processor's caches. A power of two.
+const PARTS: usize = 64;
+/// Shares of one part that are charged together.
+const TOGETHER: usize = 1024;
 
 /// Windows by slice and key.
+///
+/// With many hosts, every share would find its host's window gone from the processor's caches: that would cost more than
+/// all else that is done for a record. So shares of hosts wait, by the part that their host belongs to, until there are
+/// many of one part. These are charged together, each host's in their order.
 #[derive(Debug)]
 pub struct Summariser {
     site: SiteName,
     shards: u32,
     key_limit: usize,
-    slices: BTreeMap<EventMillis, HashMap<Subject, Open, RandomState>>,
+    parts: Vec<Part>,
     keys: usize,
     overflowed: u64,
+    hasher: RandomState,
 }
 
 impl Summariser {
     /// `key_limit` bounds the windows held at once; shares of hosts past it go to the reserved host `(overflow)`.
     #[must_use]
     pub fn new(site: SiteName, shards: u32, key_limit: usize) -> Self {
-        Self { site, shards, key_limit, slices: BTreeMap::new(), keys: 0, overflowed: 0 }
+        let parts = (0..PARTS).map(|_| Part::default()).collect();
+        Self { site, shards, key_limit, parts, keys: 0, overflowed: 0, hasher: RandomState::default() }
     }
 
     /// Adds a share.
     pub fn add(&mut self, slice: EventMillis, subject: &Subject, share: &Share<'_>) {
-        let windows = self.slices.entry(slice).or_default();
-        if let Some(open) = windows.get_mut(subject) {
-            return open.add(share);
+        let number = part_of(subject);
+        let named = share.annotations.is_some_and(|known| known.user.is_some() || known.process.is_some());
+        if let Subject::Address(host) = subject
+            && !named
+        {
+            let &Share { counters, peer, service, .. } = share;
+            let waiting = &mut self.parts[number].waiting;
+            waiting.push(Waiting { slice, host: *host, counters, peer, service });
+            if waiting.len() == TOGETHER {
+                self.settle(number);
+            }
+            return;
         }
-        // The reserved keys always find room; they are few.
-        let reserved = matches!(subject, Subject::Site | Subject::Transit);
-        let subject = if self.keys < self.key_limit || reserved {
-            self.keys += 1;
-            subject.clone()
-        } else {
-            self.overflowed += 1;
-            Subject::Overflow
-        };
-        windows.entry(subject).or_default().add(share);
+        // All else is rare, or always at hand.
+        self.settle(number);
+        self.charge(number, slice, subject, share);
     }
 
-    /// Windows held now.
+    /// Charges what waits of a part.
+    fn settle(&mut self, number: usize) {
+        let mut waiting = std::mem::take(&mut self.parts[number].waiting);
+        for Waiting { slice, host, counters, peer, service } in waiting.drain(..) {
+            let share = Share { counters, peer, service, annotations: None };
+            self.charge(number, slice, &Subject::Address(host), &share);
+        }
+        self.parts[number].waiting = waiting;
+    }
+
+    fn charge(&mut self, number: usize, slice: EventMillis, subject: &Subject, share: &Share<'_>) {
+        if let Some(window) = self.parts[number].find(&self.hasher, slice, subject) {
+            return window.add(share);
+        }
+        // The reserved keys always find room; they are few.
+        let reserved = matches!(subject, Subject::Site | Subject::Transit | Subject::Overflow);
+        if reserved || self.keys < self.key_limit {
+            self.keys += 1;
+            self.parts[number].open(&self.hasher, slice, subject, share);
+        } else {
+            self.overflowed += 1;
+            self.charge(part_of(&Subject::Overflow), slice, &Subject::Overflow, share);
+        }
+    }
+
+    /// Windows held now, those of hosts whose shares all wait not counted.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.keys
@@ -116,19 +108,76 @@ impl Summariser {
 
     /// Takes all slices, oldest first.
     pub fn take(&mut self) -> Vec<Slice> {
+        let mut slices: BTreeMap<EventMillis, Slice> = BTreeMap::new();
+        for number in 0..PARTS {
+            self.settle(number);
+            let part = &mut self.parts[number];
+            part.index.clear();
+            for (start, subject, window) in part.windows.drain(..) {
+                let slice = slices.entry(start).or_insert_with(|| Slice { start, rows: Vec::new() });
+                slice.rows.push((shard_of(&self.site, &subject, self.shards), subject, window));
+            }
+        }
         self.keys = 0;
-        let slices = std::mem::take(&mut self.slices);
-        slices.into_iter().map(|(start, windows)| self.slice(start, windows)).collect()
+        let mut slices: Vec<Slice> = slices.into_values().collect();
+        for slice in &mut slices {
+            slice.rows.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        }
+        slices
+    }
+}
+
+/// What belongs to a part of all keys.
+#[derive(Debug, Default)]
+struct Part {
+    waiting: Vec<Waiting>,
+    /// Places in `windows` by key.
+    index: HashTable<u32>,
+    windows: Vec<(EventMillis, Subject, Window)>,
+}
+
+/// A share that waits for others.
+#[derive(Debug)]
+struct Waiting {
+    slice: EventMillis,
+    host: IpAddr,
+    counters: Counters,
+    peer: Peer,
+    service: Service,
+}
+
+impl Part {
+    fn find(&mut self, hasher: &RandomState, slice: EventMillis, subject: &Subject) -> Option<&mut Window> {
+        let windows = &self.windows;
+        let is_it = |at: &u32| windows.get(*at as usize).is_some_and(|known| known.0 == slice && known.1 == *subject);
+        let at = *self.index.find(hasher.hash_one((slice, subject)), is_it)?;
+        self.windows.get_mut(at as usize).map(|known| &mut known.2)
     }
 
-    fn slice(&self, start: EventMillis, windows: HashMap<Subject, Open, RandomState>) -> Slice {
-        let mut rows: Vec<_> = windows
-            .into_iter()
-            .map(|(subject, open)| (shard_of(&self.site, &subject, self.shards), subject, open.close()))
-            .collect();
-        rows.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        Slice { start, rows }
+    /// Opens the window of a key that has none.
+    fn open(&mut self, hasher: &RandomState, slice: EventMillis, subject: &Subject, share: &Share<'_>) {
+        let (at, windows) = (self.windows.len() as u32, &self.windows);
+        let rehash = |at: &u32| windows.get(*at as usize).map_or(0, |known| hasher.hash_one((known.0, &known.1)));
+        self.index.insert_unique(hasher.hash_one((slice, subject)), at, rehash);
+        let mut window = Window::default();
+        window.add(share);
+        self.windows.push((slice, subject.clone(), window));
     }
+}
+
+/// Where a key belongs. Hosts are spread over the parts as evenly as their addresses allow; an uneven spread costs time,
+/// nothing else.
+fn part_of(subject: &Subject) -> usize {
+    let address = match subject {
+        Subject::Address(IpAddr::V4(v4)) => u64::from(u32::from(*v4)),
+        Subject::Address(IpAddr::V6(v6)) => {
+            let bits = u128::from(*v6);
+            (bits >> 64) as u64 ^ bits as u64
+        }
+        _ => return 0,
+    };
+    let mixed = address.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (64 - PARTS.ilog2())) as usize
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub fn commit(mut message: v1::Commit, shape: &Shape) -> Result<Prepared, Invali
     message.traceparent.clear();
     let digest = rapidhash_v3(&message.encode_to_vec());
     let mut log = Vec::with_capacity(message.windows.len() + message.corrections.len());
-    let rows = parts.windows.iter().chain(&parts.corrections).map(|part| part.rows.len());
+    let rows = parts.windows.iter().chain(&parts.corrections).map(|part| part.rows);
     let windows = message.windows.iter().map(|part| (LogKind::Windows, part));
     let corrections = message.corrections.iter().map(|part| (LogKind::Correction, part));
     for ((kind, part), rows) in windows.chain(corrections).zip(rows) {

@@ -135,21 +135,43 @@ impl Distinct {
     /// # Errors
     /// If the bytes are nothing that `encode` could have written.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidDistinct> {
-        if let Ok(registers) = <[u8; REGISTERS]>::try_from(bytes) {
+        match Encoded::read(bytes)? {
+            Encoded::Registers(registers) => Ok(Self::Registers(Box::new(*registers))),
+            Encoded::Hashes(hashes) => Ok(Self::Exact(hashes.iter().map(|hash| u32::from_le_bytes(*hash)).collect())),
+        }
+    }
+
+    /// Says whether [`Distinct::decode`] can read it.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn check(bytes: &[u8]) -> Result<(), InvalidDistinct> {
+        Encoded::read(bytes).map(drop)
+    }
+}
+
+/// The two wire forms, checked.
+enum Encoded<'a> {
+    Hashes(&'a [[u8; 4]]),
+    Registers(&'a [u8; REGISTERS]),
+}
+
+impl<'a> Encoded<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, InvalidDistinct> {
+        if let Ok(registers) = <&[u8; REGISTERS]>::try_from(bytes) {
             return match registers.iter().find(|rank| u32::from(**rank) > 33 - LG_K) {
                 Some(rank) => Err(InvalidDistinct::ImpossibleRank(*rank)),
-                None => Ok(Self::Registers(Box::new(registers))),
+                None => Ok(Self::Registers(registers)),
             };
         }
-        let (chunks, rest) = bytes.as_chunks::<4>();
-        if !rest.is_empty() || chunks.len() > EXACT {
+        let (hashes, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() || hashes.len() > EXACT {
             return Err(InvalidDistinct::WrongLength(bytes.len()));
         }
-        let hashes: Vec<u32> = chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
-        if hashes.windows(2).any(|pair| pair[0] >= pair[1]) {
+        if !hashes.is_sorted_by(|a, b| u32::from_le_bytes(*a) < u32::from_le_bytes(*b)) {
             return Err(InvalidDistinct::NotAscending);
         }
-        Ok(Self::Exact(hashes))
+        Ok(Self::Hashes(hashes))
     }
 }
 

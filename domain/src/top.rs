@@ -134,9 +134,10 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
         let mut tally = Tally::new(id, 0, 0, 0);
         tally.add(events, bytes);
         if self.entries.len() < N {
-            // Grow by little at first: most lists stay short, and there are millions of them.
-            if self.entries.len() == self.entries.capacity() {
-                self.entries.reserve_exact(if self.entries.len() < 4 { 1 } else { self.entries.len() });
+            // Room for 1, 3, 7 and N: most lists stay short, and there are millions of them.
+            let listed = self.entries.len();
+            if listed == self.entries.capacity() {
+                self.entries.reserve_exact((listed + 1).min(N - listed));
             }
             self.entries.push(tally);
             return Added::New;
@@ -188,14 +189,12 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
         lost
     }
 
-    /// Takes an entry that came over a wire; false (and nothing done) if the list is full or has the id already.
-    pub fn restore(&mut self, tally: Tally<I>) -> bool {
-        let fits = self.entries.len() < N && self.entries.iter().all(|known| known.id != tally.id);
-        if fits {
-            self.entries.reserve_exact(1);
-            self.entries.push(tally);
-        }
-        fits
+    /// A list as it came over a wire: at most `N` entries, in their order there. Their ids must differ.
+    #[must_use]
+    pub fn restored(entries: impl ExactSizeIterator<Item = Tally<I>>) -> Self {
+        let mut list = Vec::with_capacity(entries.len().min(N));
+        list.extend(entries.take(N));
+        Self { entries: list }
     }
 
     /// Bytes on the heap, not counting what ids own.

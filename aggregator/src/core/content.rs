@@ -1,8 +1,15 @@
 //! What the core merges without looking inside: windows in production, a set of batch numbers under a model checker.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use spikewatch_domain::{key::Subject, window::Window};
+use spikewatch_proto::{
+    convert::windows::{Columns, push},
+    v1,
+};
 
 /// Contents of one collector for one bucket of a shard.
 pub trait Content: Clone + Default + fmt::Debug {
@@ -12,9 +19,18 @@ pub trait Content: Clone + Default + fmt::Debug {
     fn bytes(&self) -> usize;
 }
 
-/// Windows of one site by subject.
+/// Windows of one site by subject. While nothing has to be merged they stay in the columns that they came in.
+#[derive(Debug, Clone)]
+pub enum Windows {
+    /// Rows of ascending subjects.
+    Columns(Box<Columns>),
+    /// Merged.
+    Merged(Merged),
+}
+
+/// Windows that were merged.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Windows {
+pub struct Merged {
     by_subject: BTreeMap<Subject, Window>,
     bytes: usize,
 }
@@ -22,10 +38,9 @@ pub struct Windows {
 /// What an entry of the map takes beside the window.
 const ENTRY_BYTES: usize = size_of::<Subject>() + 16;
 
-impl Windows {
+impl Merged {
     /// Adds one window.
-    pub fn add(&mut self, subject: Subject, window: Window) {
-        use std::collections::btree_map::Entry;
+    fn add(&mut self, subject: Subject, window: Window) {
         match self.by_subject.entry(subject) {
             Entry::Vacant(place) => {
                 self.bytes += ENTRY_BYTES + window.memory();
@@ -39,42 +54,67 @@ impl Windows {
         }
     }
 
-    /// The windows in the order of their subjects.
-    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &Window)> {
-        self.by_subject.iter()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.by_subject.len()
-    }
-
-    /// True if there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_subject.is_empty()
+    fn add_all(&mut self, windows: Windows) {
+        match windows {
+            Windows::Columns(columns) => columns.iter().for_each(|row| self.add(row.subject.clone(), row.window())),
+            Windows::Merged(merged) => {
+                merged.by_subject.into_iter().for_each(|(subject, window)| self.add(subject, window))
+            }
+        }
     }
 }
 
-impl FromIterator<(Subject, Window)> for Windows {
-    fn from_iter<I: IntoIterator<Item = (Subject, Window)>>(windows: I) -> Self {
-        let mut all = Self::default();
-        windows.into_iter().for_each(|(subject, window)| all.add(subject, window));
-        all
+impl Windows {
+    /// Appends all windows, in the order of their subjects, as rows of the site with that index.
+    pub fn write(&self, message: &mut v1::Windows, site: u32, incomplete: bool) {
+        match self {
+            Self::Columns(columns) => columns.append(message, site, incomplete),
+            Self::Merged(merged) => merged
+                .by_subject
+                .iter()
+                .for_each(|(subject, window)| push(message, Some(site), subject, window, incomplete)),
+        }
+    }
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::Columns(Box::default())
+    }
+}
+
+impl From<Columns> for Windows {
+    fn from(columns: Columns) -> Self {
+        if columns.is_ascending() {
+            return Self::Columns(Box::new(columns));
+        }
+        let mut merged = Merged::default();
+        merged.add_all(Self::Columns(Box::new(columns)));
+        Self::Merged(merged)
     }
 }
 
 impl Content for Windows {
     fn absorb(&mut self, other: Self) {
-        if self.by_subject.is_empty() {
-            *self = other;
-        } else {
-            other.by_subject.into_iter().for_each(|(subject, window)| self.add(subject, window));
+        match self {
+            Self::Columns(columns) if columns.is_empty() => *self = other,
+            Self::Columns(_) => {
+                let mut merged = Merged::default();
+                merged.add_all(std::mem::take(self));
+                merged.add_all(other);
+                *self = Self::Merged(merged);
+            }
+            Self::Merged(merged) => merged.add_all(other),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        match self {
+            Self::Columns(columns) => size_of::<Columns>() + columns.bytes(),
+            Self::Merged(merged) => merged.bytes,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

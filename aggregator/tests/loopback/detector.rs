@@ -12,6 +12,7 @@ use spikewatch_proto::{
     convert::{
         cluster::{Epoch, Incarnation, Shape},
         commit::{CommitParts, Frontier, Member, Opened},
+        windows,
     },
     v1::{
         self,
@@ -116,12 +117,12 @@ impl Detector {
             frontier.pairs.extend(commit.pairs.iter().cloned());
             store.members.extend(commit.pairs.iter().map(|(of, _)| (of.clone(), ())));
             store.commits += 1;
-            store.corrected += commit.corrections.iter().map(|part| part.rows.len()).sum::<usize>();
+            store.corrected += commit.corrections.iter().map(|part| part.rows).sum::<usize>();
             store.traceparents.push(commit.traceparent);
-            for part in commit.windows.into_iter().chain(commit.corrections) {
-                for row in part.rows {
+            for part in message.windows.iter().chain(&message.corrections) {
+                for row in windows::read(part.windows.as_ref().unwrap()).unwrap() {
                     store.incomplete += usize::from(row.incomplete);
-                    let key = (part.bucket, row.site.unwrap().to_string(), row.subject);
+                    let key = (part.bucket_start_ms, row.site.unwrap().to_string(), row.subject);
                     store.windows.entry(key).or_default().merge(&row.window);
                 }
             }

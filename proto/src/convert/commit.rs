@@ -7,7 +7,7 @@ use spikewatch_domain::record::EventMillis;
 use super::{
     Invalid,
     cluster::{Epoch, Incarnation, Shape, at_most},
-    windows,
+    windows::Rows,
 };
 use crate::v1;
 
@@ -172,13 +172,13 @@ impl From<&Opened> for v1::Opened {
     }
 }
 
-/// Windows, or corrections, of one bucket.
-#[derive(Debug, Clone, PartialEq)]
+/// Windows, or corrections, of one bucket: checked, and left where they are in the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketRows {
     /// Start of the bucket, ms.
     pub bucket: EventMillis,
-    /// The rows; each names its site.
-    pub rows: Vec<windows::Row>,
+    /// How many rows there are; each names its site.
+    pub rows: usize,
 }
 
 /// A commit, checked.
@@ -248,11 +248,14 @@ fn read_buckets(
         if bucket > last {
             return Err(Invalid::new(field, format!("bucket {bucket} lies after the commit's, {last}")));
         }
-        let rows = windows::read(message.windows.as_ref().unwrap_or(&empty))?;
-        match rows.iter().find(|row| row.site.is_none()) {
-            Some(row) => Err(Invalid::new(field, format!("a row ({}) names no site", row.subject))),
-            None => Ok(BucketRows { bucket, rows }),
+        let mut left = Rows::over(message.windows.as_ref().unwrap_or(&empty))?;
+        let rows = left.left();
+        while let Some(row) = left.next()? {
+            if row.site.is_none() {
+                return Err(Invalid::new(field, format!("a row ({}) names no site", row.subject)));
+            }
         }
+        Ok(BucketRows { bucket, rows })
     };
     messages.iter().map(read).collect()
 }
@@ -262,6 +265,7 @@ mod tests {
     use spikewatch_domain::{key::Subject, span::Span, window::Window};
 
     use super::*;
+    use crate::convert::windows;
 
     const SHAPE: Shape = Shape { shards: 4, bucket: Span::QUARTER_HOUR };
 

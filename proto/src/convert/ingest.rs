@@ -5,7 +5,7 @@ use spikewatch_domain::record::EventMillis;
 use super::{
     Invalid,
     cluster::{Epoch, Incarnation, Shape, at_most},
-    windows::{self, Row},
+    windows::{Columns, Rows},
 };
 use crate::v1;
 
@@ -87,7 +87,7 @@ pub struct Batch {
     /// The one sent before it on this stream for this shard; 0 for the first.
     pub prev: u64,
     /// Its windows; none names a site, as the stream has one.
-    pub rows: Vec<Row>,
+    pub rows: Columns,
 }
 
 /// One slice, cut into batches.
@@ -116,30 +116,32 @@ impl Slice {
         same("SliceBatches.prev", message.prev.len(), count)?;
         same("SliceBatches.rows", message.rows.len(), count)?;
         let empty = v1::Windows::default();
-        let windows = windows::read(message.windows.as_ref().unwrap_or(&empty))?;
-        if windows.iter().any(|row| row.site.is_some()) {
-            return Err(Invalid::new("SliceBatches.windows", "a row names a site; the stream has one already"));
+        let mut windows = Rows::over(message.windows.as_ref().unwrap_or(&empty))?;
+        if !windows.sites().is_empty() {
+            return Err(Invalid::new("SliceBatches.windows", "names sites; the stream has one already"));
         }
         let total: u64 = message.rows.iter().map(|rows| u64::from(*rows)).sum();
-        if total != windows.len() as u64 {
-            let problem = format!("add up to {total}, the message has {} windows", windows.len());
+        if total != windows.left() as u64 {
+            let problem = format!("add up to {total}, the message has {} windows", windows.left());
             return Err(Invalid::new("SliceBatches.rows", problem));
         }
         if message.shard.windows(2).any(|two| matches!(two, [a, b] if a >= b)) {
             return Err(Invalid::new("SliceBatches.shard", "does not ascend"));
         }
-        let mut rest = windows.into_iter();
         let columns = message.shard.iter().zip(&message.seq).zip(message.prev.iter().zip(&message.rows));
-        let batches = columns.map(|((&shard, &seq), (&prev, &rows))| {
+        let mut batches = Vec::with_capacity(count);
+        for ((&shard, &seq), (&prev, &rows)) in columns {
             if seq <= prev {
                 return Err(Invalid::new("SliceBatches.seq", format!("is {seq}, but {prev} was sent before it")));
             }
             let shard = shape.shard("SliceBatches.shard", shard)?;
-            Ok(Batch { shard, seq, prev, rows: rest.by_ref().take(rows as usize).collect() })
-        });
+            batches.push(Batch { shard, seq, prev, rows: Columns::take(&mut windows, rows as usize)? });
+        }
+        // After the last row: no column may have more.
+        windows.next()?;
         Ok(Self {
             bucket: shape.bucket_start("SliceBatches.slice_start_ms", shape.bucket.floor(message.slice_start_ms))?,
-            batches: batches.collect::<Result<_, _>>()?,
+            batches,
             traceparent: message.traceparent.clone(),
             sent_ms: message.sent_ms,
         })
@@ -231,6 +233,7 @@ mod tests {
     use spikewatch_domain::{key::Subject, span::Span, window::Window};
 
     use super::*;
+    use crate::convert::windows;
 
     const SHAPE: Shape = Shape { shards: 4, bucket: Span::QUARTER_HOUR };
 
@@ -256,7 +259,7 @@ mod tests {
         assert_eq!(slice.bucket, 900_000);
         let cut: Vec<_> = slice.batches.iter().map(|b| (b.shard, b.seq, b.prev, b.rows.len())).collect();
         assert_eq!(cut, [(0, 7, 5, 1), (3, 2, 0, 2)]);
-        assert_eq!(slice.batches[1].rows[1].subject, Subject::Port(3));
+        assert_eq!(slice.batches[1].rows.iter().nth(1).unwrap().subject, Subject::Port(3));
     }
 
     #[test]
