@@ -15,7 +15,7 @@ use spikewatch_proto::{
 };
 use tokio::sync::Notify;
 
-use crate::core::{StreamId, Unbinding};
+use crate::core::{Lane, StreamId, Unbinding};
 
 /// The way back to one stream.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Feedback {
     pub(crate) stream: StreamId,
     /// Whose it is.
     pub(crate) of: Incarnation,
+    /// How that incarnation stands among its collector's.
+    pub(crate) lane: Lane,
     pending: Mutex<Pending>,
     wake: Notify,
 }
@@ -39,8 +41,8 @@ struct Pending {
 
 impl Feedback {
     /// Nothing to tell yet.
-    pub(crate) fn new(stream: StreamId, of: Incarnation) -> Self {
-        Self { stream, of, pending: Mutex::default(), wake: Notify::new() }
+    pub(crate) fn new(stream: StreamId, of: Incarnation, lane: Lane) -> Self {
+        Self { stream, of, lane, pending: Mutex::default(), wake: Notify::new() }
     }
 
     /// The shard can be bound under that epoch; the pair is what is counted already.

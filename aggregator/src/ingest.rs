@@ -1,6 +1,10 @@
 //! Streams of collectors: hello, welcome, then batches in and feedback out.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use spikewatch_actors::{clock::Clock, mailbox::Mailbox, task::Kind};
 use spikewatch_proto::{
@@ -17,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     Shared,
-    core::{Message, StreamId, Unbinding, Windows},
+    core::{Lane, Message, StreamId, Unbinding, Windows},
     feedback::Feedback,
     shard::ShardMessage,
 };
@@ -64,7 +68,8 @@ impl Ingest for IngestService {
 
 async fn serve(shared: &Arc<Shared>, mut incoming: Streaming<v1::CollectorMessage>, out: &Out) -> Result<(), Status> {
     let (hello, shape) = greet(shared, &mut incoming).await?;
-    let feedback = Arc::new(Feedback::new(shared.next_stream(), hello.of));
+    let lane = if hello.back_fill { Lane::BackFill } else { Lane::Live { draining: hello.draining } };
+    let feedback = Arc::new(Feedback::new(shared.next_stream(), hello.of, lane));
     let mut session = Session { shared, shape, feedback: Arc::clone(&feedback), bound: BTreeMap::new() };
     shared.enter(&feedback);
     tracing::info!(collector = %feedback.of, stream = feedback.stream, "collector connected");
@@ -174,9 +179,13 @@ impl Session<'_> {
             }
             Wire::Watermark(message) => {
                 let watermark = Watermark::read(&message, &self.shape)?;
-                self.shared.pressure.advance(self.stream(), watermark.time_ms);
+                // A stream that leaves shards out is behind for all that is known.
+                if watermark.except.is_empty() {
+                    self.shared.pressure.advance(self.stream(), watermark.time_ms);
+                }
                 let covers: BTreeMap<_, _> = watermark.covers.into_iter().collect();
-                let shards: Vec<_> = self.bound.keys().copied().collect();
+                let excepted: BTreeSet<_> = watermark.except.into_iter().collect();
+                let shards: Vec<_> = self.bound.keys().filter(|shard| !excepted.contains(shard)).copied().collect();
                 for shard in shards {
                     let covers = covers.get(&shard).copied();
                     let message = Message::Watermark { time_ms: watermark.time_ms, last: watermark.last, covers };
@@ -190,10 +199,8 @@ impl Session<'_> {
             }
             Wire::Tombstone(message) => {
                 let lost = Tombstone::read(&message, &self.shape)?;
-                self.shared.counters.lost_events.add(lost.events);
-                tracing::warn!(collector = %self.feedback.of, shard = lost.shard, events = lost.events, "a collector's disk budget dropped batches");
-                let Tombstone { shard, last_seq, prev, buckets, .. } = lost;
-                self.said(shard, Message::Tombstone { last_seq, prev, buckets }, None).await;
+                let Tombstone { shard, last_seq, prev, buckets, events, .. } = lost;
+                self.said(shard, Message::Tombstone { last_seq, prev, buckets, events }, None).await;
             }
         }
         Ok(())

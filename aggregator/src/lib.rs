@@ -40,8 +40,14 @@ use tonic::{service::Routes, transport::Endpoint};
 pub use metrics::AggregatorMetrics;
 
 use crate::{
-    control::RouteRelay, core::StreamId, directory::Directory, feedback::Feedback, forward::ForwardMessage,
-    ingest::IngestService, metrics::Counters, pressure::Pressure,
+    control::RouteRelay,
+    core::{Lane, StreamId},
+    directory::Directory,
+    feedback::Feedback,
+    forward::ForwardMessage,
+    ingest::IngestService,
+    metrics::Counters,
+    pressure::Pressure,
 };
 
 /// Longest message taken from a peer.
@@ -111,6 +117,7 @@ impl Handle {
             invalid_messages: shared.counters.invalid.get(),
             unbound: shared.counters.unbound.get(),
             lost_events: shared.counters.lost_events.get(),
+            too_late_rows: shared.counters.too_late_rows.get(),
             commits: shared.counters.commits.get(),
             acks: shared.counters.acks.get(),
             refusals: shared.counters.refusals.get(),
@@ -219,6 +226,10 @@ impl Shared {
 
     fn enter(&self, feedback: &Arc<Feedback>) {
         self.pressure.enter(feedback.stream);
+        if feedback.lane == Lane::BackFill {
+            // No close needs what it sends: it never is the one that is furthest behind.
+            self.pressure.advance(feedback.stream, u64::MAX);
+        }
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.insert(feedback.stream, Arc::clone(feedback));
     }

@@ -28,6 +28,7 @@ pub(crate) struct Counters {
     pub(crate) invalid: Counter,
     pub(crate) unbound: Counter,
     pub(crate) lost_events: Counter,
+    pub(crate) too_late_rows: Counter,
     pub(crate) commits: Counter,
     pub(crate) acks: Counter,
     pub(crate) refusals: Counter,
@@ -57,6 +58,8 @@ pub struct AggregatorMetrics {
     pub unbound: u64,
     /// Events that disk budgets of collectors dropped, as far as they said so.
     pub lost_events: u64,
+    /// Rows of batches that were too old to be counted.
+    pub too_late_rows: u64,
     /// Commits sent.
     pub commits: u64,
     /// Commits acknowledged.

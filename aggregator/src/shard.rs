@@ -45,6 +45,8 @@ pub(crate) enum ShardMessage {
 
 /// Slices that may wait for a shard; then their streams wait.
 const MAILBOX: usize = 64;
+/// How old a bucket may be that something is still counted in, ms.
+const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600_000;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -111,6 +113,16 @@ impl ShardActor {
                     feedback.opened(shard, core.epoch(), core.pair(&feedback.of));
                 }
             }
+            Action::Lost { of, events } => {
+                self.shared.counters.lost_events.add(events);
+                tracing::warn!(shard, collector = %of, events, "a collector's disk budget dropped batches");
+            }
+            Action::TooLate { of, rows } => {
+                self.shared.counters.too_late_rows.add(rows);
+                tracing::warn!(shard, collector = %of, rows, "a batch came too late to be counted");
+            }
+            // Whoever asked for it looks at `is_settled`.
+            Action::Released => {}
             Action::Commit(commit) => {
                 let trace = self.trace.take();
                 let traceparent = trace.as_deref().unwrap_or_default();
@@ -157,6 +169,7 @@ impl Actor for ShardActor {
                     event_time: self.shared.seams.clock.is_event_time(),
                     expected_collectors: self.shared.options.expected_collectors,
                     clock_allowance_ms: 10_000,
+                    late_horizon_ms: LATE_HORIZON_MS,
                 };
                 let core = Core::new(config, *opened, self.shared.seams.clock.now_ms());
                 tracing::debug!(shard = self.shard, epoch = %core.epoch(), "shard opened");
@@ -170,13 +183,13 @@ impl Actor for ShardActor {
                 if self.core.is_none() {
                     feedback.unbound(self.shard, Unbinding::NotOwned);
                 }
-                let (stream, of) = (feedback.stream, feedback.of.clone());
+                let (stream, of, lane) = (feedback.stream, feedback.of.clone(), feedback.lane.clone());
                 self.streams.insert(stream, feedback);
                 let trimmed = bind.trimmed_seq;
                 if self.core.as_ref().is_some_and(|core| trimmed > core.pair(&of).seq) {
                     tracing::error!(shard = self.shard, collector = %of, trimmed, "a collector trimmed more than the store has: was it restored from a backup?");
                 }
-                self.event(Event::Bind { stream, of, epoch: bind.epoch, lowest_seq: bind.lowest_seq }).await;
+                self.event(Event::Bind { stream, of, lane, epoch: bind.epoch, lowest_seq: bind.lowest_seq }).await;
             }
             ShardMessage::Said { stream, message, trace } => {
                 self.trace = trace.or_else(|| self.trace.take());

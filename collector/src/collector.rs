@@ -172,8 +172,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         }),
         clock_ms: 0,
         event_time: options.event_clock.is_some(),
+        ..v1::Hello::default()
     };
-    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept: MAX_KEPT };
+    // What is kept in memory is too little to ever be far behind.
+    let (keep_trimmed, roll_after) = (false, None);
+    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept: MAX_KEPT, keep_trimmed, roll_after };
     let mut pipeline = Pipeline::new(
         PipelineOptions {
             site: options.site,

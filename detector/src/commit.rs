@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use spikewatch_domain::record::EventMillis;
+use spikewatch_domain::{key::SiteName, record::EventMillis};
 use spikewatch_proto::{
     convert::{
         cluster::{Epoch, Incarnation, Shape},
         commit::{Frontier, Member, Opened, Pair},
+        ingest::MAX_INCARNATIONS,
     },
     v1::{self, refusal::Reason},
 };
@@ -77,10 +78,21 @@ pub struct Closing {
     pub allowed_lateness_ms: u64,
     /// Time that a close waits at most for a member, ms.
     pub max_wait_ms: u64,
+    /// Age at which owners count nothing more, so that pairs which stand there are never asked for again, ms of event
+    /// time behind the frontier. None for recorded traffic, which has no such limit.
+    pub late_horizon_ms: Option<u64>,
+}
+
+impl Closing {
+    /// True if a member that vouched for `last` only, of a shard at `frontier`, is no longer waited for. Both are event
+    /// time: no clock is asked, and an outage of the centre makes nobody absent.
+    fn is_absent(&self, last: EventMillis, frontier: Option<EventMillis>) -> bool {
+        frontier.is_some_and(|frontier| frontier.saturating_sub(last) > self.max_wait_ms.saturating_mul(2))
+    }
 }
 
 /// All shards and the roster, as the store has them or is about to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commits {
     lineage: [u8; 16],
     shape: Shape,
@@ -130,7 +142,9 @@ impl Commits {
     pub fn opened(&self, shard: u32) -> Option<Opened> {
         let state = self.shards.get(shard as usize)?;
         let member = |(of, enrolled): (&Incarnation, &Enrolled)| {
-            (!enrolled.retired).then(|| Member { of: of.clone(), last_bucket: enrolled.last_bucket, absent: false })
+            let last_bucket = enrolled.last_bucket;
+            let absent = self.closing.is_absent(last_bucket, state.bucket);
+            (!enrolled.retired).then(|| Member { of: of.clone(), last_bucket, absent })
         };
         Some(Opened {
             shard,
@@ -174,6 +188,11 @@ impl Commits {
         shard.digest = commit.digest;
         for (of, pair) in &commit.pairs {
             shard.pairs.insert(of.clone(), *pair);
+            forget_oldest(&mut shard.pairs, of);
+        }
+        // Whatever owners still take lies above such a pair anyway.
+        if let Some(horizon) = self.closing.late_horizon_ms.and_then(|age| commit.bucket.checked_sub(age)) {
+            shard.pairs.retain(|_, pair| pair.bucket >= horizon);
         }
         let members = self.enrol(&commit.pairs);
         Ok(Decision::Apply(CommitWrite {
@@ -187,6 +206,20 @@ impl Commits {
             log: commit.log,
             missing: commit.missing,
         }))
+    }
+
+    /// Takes a collector out of the roster: owners don't wait for it until it connects again. Returns what changed.
+    pub fn retire(&mut self, site: &SiteName, collector: &SiteName) -> Vec<(Incarnation, Enrolled)> {
+        let known = self
+            .members
+            .iter_mut()
+            .filter(|(of, enrolled)| of.site == *site && of.collector == *collector && !enrolled.retired);
+        known
+            .map(|(of, enrolled)| {
+                enrolled.retired = true;
+                (of.clone(), *enrolled)
+            })
+            .collect()
     }
 
     /// Notes who vouched. An incarnation that was never seen replaces the others of its collector. Returns what changed.
@@ -208,6 +241,17 @@ impl Commits {
             }
         }
         changed.into_iter().collect()
+    }
+}
+
+/// A collector that begins anew again and again must not fill the frontier: of its incarnations the one that was counted
+/// last the longest ago is forgotten.
+fn forget_oldest(pairs: &mut BTreeMap<Incarnation, Pair>, newest: &Incarnation) {
+    let same = |of: &Incarnation| of.is_same_collector(newest);
+    while pairs.keys().filter(|of| same(of)).count() > MAX_INCARNATIONS {
+        let others = pairs.iter().filter(|(of, _)| same(of) && *of != newest);
+        let Some(oldest) = others.min_by_key(|(_, pair)| pair.bucket).map(|(of, _)| of.clone()) else { return };
+        pairs.remove(&oldest);
     }
 }
 

@@ -54,6 +54,9 @@ use self::{
 /// Largest message that an owner may send: a commit of one shard.
 const MAX_COMMIT_BYTES: usize = 256 << 20;
 
+/// How far behind the frontier a pair has to stand to be forgotten: a day more than owners take anything.
+const FORGET_AFTER_MS: u64 = 8 * 24 * 3_600_000;
+
 /// What a detector is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -172,8 +175,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     let loaded = store.load().await?;
     let resume = store.resume().await?;
     let counters = Arc::new(Counters::default());
-    let closing =
-        Closing { allowed_lateness_ms: millis(options.allowed_lateness), max_wait_ms: millis(options.max_wait) };
+    let closing = Closing {
+        allowed_lateness_ms: millis(options.allowed_lateness),
+        max_wait_ms: millis(options.max_wait),
+        late_horizon_ms: (!seams.clock.is_event_time()).then_some(FORGET_AFTER_MS),
+    };
     let (control, assignments) = service::control::start(Arc::clone(&store), loaded.assignment, seams);
     let (committer, committed) =
         committer::start(Arc::clone(&store), loaded, closing, assignments.clone(), Arc::clone(&counters), seams);

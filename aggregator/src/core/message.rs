@@ -14,8 +14,20 @@ use spikewatch_proto::convert::{
 /// One connection of a collector; a later one has a greater number.
 pub type StreamId = u64;
 
+/// How an incarnation stands among those of its collector.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// It carries the live traffic: closes wait for it.
+    Live {
+        /// Earlier incarnations that still deliver what they have. All others are over.
+        draining: Vec<[u8; 16]>,
+    },
+    /// A later one carries the live traffic: nobody waits for this one.
+    BackFill,
+}
+
 /// What happens to a shard.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event<W> {
     /// A stream is bound to the shard: from here on it starts at the lowest untrimmed batch.
     Bind {
@@ -23,6 +35,8 @@ pub enum Event<W> {
         stream: StreamId,
         /// Whose it is.
         of: Incarnation,
+        /// How that incarnation stands.
+        lane: Lane,
         /// The epoch it believes in.
         epoch: Epoch,
         /// The first number that will come.
@@ -51,10 +65,12 @@ pub enum Event<W> {
     Resend,
     /// Time passed.
     Tick,
+    /// Another will own the shard: nothing more is taken, what is sealed is committed, then it is [`Action::Released`].
+    Handover,
 }
 
 /// What a collector's stream carries, in order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Message<W> {
     /// One slice's contents.
     Batch {
@@ -91,6 +107,8 @@ pub enum Message<W> {
         prev: u64,
         /// Starts of the buckets that lost something.
         buckets: Vec<EventMillis>,
+        /// Events lost.
+        events: u64,
     },
 }
 
@@ -106,7 +124,7 @@ impl<W> Message<W> {
 }
 
 /// Why a stream is no longer bound to a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unbinding {
     /// It believes in another epoch.
     OtherEpoch,
@@ -118,6 +136,8 @@ pub enum Unbinding {
     Overrun,
     /// The shard has no owner here (any more).
     NotOwned,
+    /// Another will own the shard.
+    Moved,
 }
 
 impl Unbinding {
@@ -130,12 +150,13 @@ impl Unbinding {
             Self::Replaced => "a newer stream of this collector took its place",
             Self::Overrun => "too many messages while it had to wait",
             Self::NotOwned => "the shard is not owned here",
+            Self::Moved => "the shard moves to another owner",
         }
     }
 }
 
 /// What the core wants done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action<W> {
     /// Tell the stream that everything up to `seq` was received.
     Receipt {
@@ -167,10 +188,26 @@ pub enum Action<W> {
     },
     /// Send a commit to the detector.
     Commit(Arc<Commit<W>>),
+    /// A collector's disk budget dropped events that were not counted.
+    Lost {
+        /// Whose.
+        of: Incarnation,
+        /// How many.
+        events: u64,
+    },
+    /// A batch was too old to be counted. It may be trimmed all the same.
+    TooLate {
+        /// Whose.
+        of: Incarnation,
+        /// Rows it had.
+        rows: u64,
+    },
+    /// The shard was handed over: nothing is in flight, no stream is bound, the next owner may open it.
+    Released,
 }
 
 /// Contents of one bucket, folded in collector order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Part<W> {
     /// Start of the bucket, ms.
     pub bucket: EventMillis,
@@ -181,7 +218,7 @@ pub struct Part<W> {
 }
 
 /// One commit, frozen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Commit<W> {
     /// The epoch it is made under.
     pub epoch: Epoch,

@@ -11,15 +11,18 @@ use spikewatch_proto::convert::{
     commit::Pair,
 };
 
-use super::{Action, Commit, Content, Core, Part, Slot};
+use super::{Action, Commit, Content, Core, Part, Slot, Unbinding};
 
 /// Contents that one commit takes before it leaves further seals to the next, bytes. One seal is never divided.
 const COMMIT_BYTES: usize = 4 << 20;
 /// Parts that one commit takes before it leaves further seals to the next.
 const COMMIT_PARTS: usize = 1024;
 
+/// How many times the longest wait a close goes on waiting while a replay gets further.
+const REPLAY_WAITS: u64 = 4;
+
 /// What one seal froze.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Parcel<W> {
     bucket: EventMillis,
     windows: Vec<Part<W>>,
@@ -44,7 +47,11 @@ fn fold<W: Content>(bucket: EventMillis, slot: Slot<W>, incomplete: BTreeSet<Sit
 impl<W: Content> Core<W> {
     /// Seals and commits what can be.
     pub(super) fn settle(&mut self, ticked: bool, now_ms: u64, actions: &mut Vec<Action<W>>) {
-        if std::mem::take(&mut self.moved) || ticked {
+        if ticked {
+            // What came before its time.
+            self.unpark(now_ms, actions);
+        }
+        if (std::mem::take(&mut self.moved) || ticked) && !self.leaving {
             // What waited for room may bring the watermark that the next seal needs.
             loop {
                 let until = self.sealable(now_ms);
@@ -55,11 +62,17 @@ impl<W: Content> Core<W> {
                 self.unpark(now_ms, actions);
             }
         }
-        let idle = self.in_flight.is_none() && self.frozen.is_empty();
-        if idle && (ticked || self.config.event_time) && self.releases() && self.has_corrections() {
+        let due = ticked || self.config.event_time || self.leaving;
+        if due && self.is_settled() && self.releases() && self.has_corrections() {
             self.freeze(self.sealed_until);
         }
         self.commit(actions);
+        if self.leaving && !self.released && self.is_settled() {
+            self.released = true;
+            let streams: Vec<_> = self.bound().collect();
+            streams.into_iter().for_each(|stream| self.expel(stream, Unbinding::Moved, 0, actions));
+            actions.push(Action::Released);
+        }
     }
 
     /// True if corrections go out by themselves: live, or in a replay whose last word has been said. Before that a replay
@@ -76,24 +89,9 @@ impl<W: Content> Core<W> {
         self.sealed_until > 0 && (due() || (self.config.event_time && grouped()))
     }
 
-    /// Members that closes wait for, and how far each vouches.
-    fn waited(&self, now_ms: u64) -> impl Iterator<Item = (&Incarnation, EventMillis)> {
-        let patience = self.opened.max_wait_ms.saturating_mul(2);
-        let live = !self.config.event_time;
-        let members = self.members.iter().filter(move |(_, member)| {
-            !member.retired && !(live && (member.absent || now_ms.saturating_sub(member.heard_ms) > patience))
-        });
-        members.map(|(of, _)| (of, self.passed(of)))
-    }
-
-    fn passed(&self, of: &Incarnation) -> EventMillis {
-        self.streams.get(of).map_or(0, |stream| stream.passed)
-    }
-
     /// The time before which all buckets can be sealed.
     fn sealable(&self, now_ms: u64) -> EventMillis {
-        let known = self.members.values().filter(|member| !member.retired).count();
-        if known == 0 || self.streams.len() < self.config.expected_collectors {
+        if !self.has_members() || self.streams.len() < self.config.expected_collectors {
             return self.sealed_until;
         }
         let least = self.waited(now_ms).map(|(_, passed)| passed).min().unwrap_or(0);
@@ -103,7 +101,7 @@ impl<W: Content> Core<W> {
         let span = self.opened.shape.bucket;
         let max_wait = self.opened.max_wait_ms;
         // Replay progress counts for a bounded time, or a collector that trickles would hold all others up.
-        let progress = self.progress_ms.min(self.opened_ms.saturating_add(max_wait.saturating_mul(4)));
+        let progress = self.progress_ms.min(self.opened_ms.saturating_add(max_wait.saturating_mul(REPLAY_WAITS)));
         let patience_ends = self.opened_ms.max(progress).saturating_add(max_wait);
         let overdue = now_ms.saturating_sub(self.opened.allowed_lateness_ms).saturating_sub(max_wait);
         let overdue = if now_ms >= patience_ends { span.floor(overdue) } else { 0 };
@@ -117,13 +115,8 @@ impl<W: Content> Core<W> {
         let releases = self.releases();
         let waiting = self.open.split_off(&until);
         let taken = std::mem::replace(&mut self.open, waiting);
-        let behind: Vec<_> = self
-            .members
-            .iter()
-            .filter(|(_, member)| !member.retired)
-            .map(|(of, _)| (of.clone(), self.passed(of)))
-            .filter(|(_, passed)| *passed < until)
-            .collect();
+        let behind = self.behind(until);
+        let mut given = BTreeSet::new();
         let mut windows = Vec::new();
         let mut corrections: Vec<_> = std::mem::take(&mut self.late).into_iter().collect();
         for (step, buckets) in taken {
@@ -133,6 +126,7 @@ impl<W: Content> Core<W> {
                     let mut incomplete: BTreeSet<_> =
                         behind.iter().filter(|(_, passed)| *passed <= bucket).map(|(of, _)| of.site.clone()).collect();
                     incomplete.extend(self.lost.iter().filter(|(b, _)| *b == bucket).map(|(_, site)| site.clone()));
+                    given.extend(slot.keys().cloned());
                     windows.extend((!slot.is_empty()).then(|| fold(bucket, slot, incomplete)));
                 } else {
                     corrections.push((bucket, slot));
@@ -148,20 +142,23 @@ impl<W: Content> Core<W> {
         }
         corrections.iter_mut().for_each(|(bucket, slot)| self.keep_back(*bucket, slot));
         corrections.retain(|(_, slot)| !slot.is_empty());
+        given.extend(corrections.iter().flat_map(|(_, slot)| slot.keys().cloned()));
         self.lost.retain(|(bucket, _)| *bucket >= until);
         let corrections: Vec<_> = corrections.into_iter().map(|(b, slot)| fold(b, slot, BTreeSet::new())).collect();
         let bytes = bytes(&windows, &corrections);
         self.sealed_bytes += bytes;
+        let pairs = self.move_pairs(until, releases, &given);
         let parcel = Parcel {
             bytes,
             bucket: until.saturating_sub(span.millis()),
             windows,
             corrections,
-            pairs: self.move_pairs(until, releases),
+            pairs,
             missing: behind.into_iter().map(|(of, _)| of).collect(),
         };
         self.sealed_until = until;
         self.frozen.push_back(parcel);
+        self.forget_streams();
     }
 
     /// Keeps the contents of streams that are not resumed: their pairs stay, so that a commit must not count them yet.
@@ -173,8 +170,14 @@ impl<W: Content> Core<W> {
         }
     }
 
-    /// Moves the pair of every stream that was resumed and heard of; all it covers is in what is being frozen.
-    fn move_pairs(&mut self, until: EventMillis, releases: bool) -> BTreeMap<Incarnation, Pair> {
+    /// Moves the pair of every stream that was resumed and heard of; all it covers is in what is being frozen. That of one
+    /// which is gone and gave nothing stays, so that it can be seen to age.
+    fn move_pairs(
+        &mut self,
+        until: EventMillis,
+        releases: bool,
+        given: &BTreeSet<Incarnation>,
+    ) -> BTreeMap<Incarnation, Pair> {
         let bucket = until.saturating_sub(self.opened.shape.bucket.millis());
         let mut moved = BTreeMap::new();
         for (of, stream) in &mut self.streams {
@@ -185,7 +188,8 @@ impl<W: Content> Core<W> {
             }
             let old = self.pairs.get(of).copied().unwrap_or_default();
             let new = Pair { bucket, seq: received.max(old.seq) };
-            if new != old {
+            let contributes = stream.id.is_some() || given.contains(of) || new.seq != old.seq;
+            if contributes && new != old {
                 self.pairs.insert(of.clone(), new);
                 moved.insert(of.clone(), new);
             }

@@ -9,7 +9,7 @@ use super::{Message, StreamId};
 
 /// State of one incarnation. It outlives its connections: `received` holds for the whole epoch (a collector that
 /// reconnects sends again what is untrimmed), and so does the watermark, which vouched for what was received by then.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Stream<W> {
     /// The connection that counts; older ones are not listened to.
     pub(super) id: Option<StreamId>,

@@ -73,6 +73,7 @@ impl Collector {
             shape: Some(SHAPE().into()),
             clock_ms: 0,
             event_time: true,
+            ..v1::Hello::default()
         }
     }
 
@@ -178,7 +179,7 @@ impl Collector {
         let link = self.link.as_ref().unwrap();
         let (shard, seq) =
             link.bound.iter().filter(|(_, (_, sent))| *sent > 0).map(|(shard, (_, sent))| (*shard, *sent)).unzip();
-        self.say(Message::Watermark(v1::Watermark { time_ms, shard, seq, last })).await;
+        self.say(Message::Watermark(v1::Watermark { time_ms, shard, seq, last, except: Vec::new() })).await;
     }
 
     /// Sends all that is left and the last watermark, again after each new binding, until everything is trimmed.

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Endpoint};
 
-use super::{Event, LINK_CAPACITY, LinkId};
+use super::{Event, LINK_CAPACITY, LinkId, core::LaneNo};
 
 /// Waits between attempts: from the first to the longest, doubling.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -33,18 +33,25 @@ pub(crate) enum LinkError {
     Status(#[from] Box<Status>),
 }
 
-/// Keeps a stream to `address` until `token` is cancelled. Streams are numbered from `first` on.
-pub(super) fn start(address: String, first: LinkId, events: Mailbox<Event>, token: CancellationToken, seams: &Seams) {
+/// Keeps a stream of a lane to `address` until `token` is cancelled. Streams are numbered from `first` on.
+pub(super) fn start(
+    address: String,
+    lane: LaneNo,
+    first: LinkId,
+    events: Mailbox<Event>,
+    token: CancellationToken,
+    seams: &Seams,
+) {
     seams.tasks.spawn(Kind::BACKGROUND, "link", async move {
-        token.run_until_cancelled(keep(address, first, events)).await;
+        token.run_until_cancelled(keep(address, lane, first, events)).await;
         Ok::<(), Infallible>(())
     });
 }
 
-async fn keep(address: String, first: LinkId, events: Mailbox<Event>) {
+async fn keep(address: String, lane: LaneNo, first: LinkId, events: Mailbox<Event>) {
     let mut wait = FIRST_WAIT;
     for link in first.. {
-        match stream(&address, link, &events).await {
+        match stream(&address, lane, link, &events).await {
             Ok(()) => wait = FIRST_WAIT,
             Err(error) => tracing::warn!(%error, aggregator = address, "stream to the aggregator ended"),
         }
@@ -56,12 +63,12 @@ async fn keep(address: String, first: LinkId, events: Mailbox<Event>) {
     }
 }
 
-async fn stream(address: &str, link: LinkId, events: &Mailbox<Event>) -> Result<(), LinkError> {
+async fn stream(address: &str, lane: LaneNo, link: LinkId, events: &Mailbox<Event>) -> Result<(), LinkError> {
     let channel = connect(address).await?;
     let mut client = IngestClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let (outgoing, waiting) = mpsc::channel::<CollectorMessage>(LINK_CAPACITY);
     // The actor says hello at once; the aggregator answers the call when it has read it.
-    if events.send(Event::Connected { link, outgoing }).await.is_err() {
+    if events.send(Event::Connected { link, lane, outgoing }).await.is_err() {
         return Ok(());
     }
     let answer = client.stream(ReceiverStream::new(waiting)).await.map_err(Box::new)?;

@@ -1,10 +1,14 @@
 //! The uplink actor: keeps streams to the aggregators that own our shards, and runs the delivery [`core`] over them.
 
+mod contents;
 pub mod core;
 mod link;
 mod routes;
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+};
 
 use spikewatch_actors::{
     Seams,
@@ -16,7 +20,10 @@ use spikewatch_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::core::{Core, CoreOptions, LinkId, Send};
+use self::{
+    contents::{Contents, Memory},
+    core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, Outgoing, SliceNo, Ticket},
+};
 use crate::{metrics::Metrics, pipeline::Flush, trace::traceparent};
 
 /// Messages a stream may have waiting: more than the core can have in flight, so a full one is a dead one.
@@ -27,7 +34,7 @@ pub(crate) enum Event {
     /// Addresses of all aggregators.
     Routes(Vec<String>),
     /// A stream is open; what is sent into `outgoing` goes out on it.
-    Connected { link: LinkId, outgoing: mpsc::Sender<v1::CollectorMessage> },
+    Connected { link: LinkId, lane: LaneNo, outgoing: mpsc::Sender<v1::CollectorMessage> },
     /// A message came in on a stream.
     Message { link: LinkId, message: v1::aggregator_message::Message },
     /// A stream ended.
@@ -65,12 +72,15 @@ impl UplinkHandle {
 
 struct Uplink {
     core: Core,
+    /// Contents of what is kept: in memory, so that whatever is written is as durable as it gets.
+    memory: Memory,
     seams: Seams,
     metrics: Metrics,
     events: Mailbox<Event>,
     streams: BTreeMap<LinkId, mpsc::Sender<v1::CollectorMessage>>,
-    /// Aggregators that a link task tries to reach.
-    wanted: BTreeMap<String, CancellationToken>,
+    addresses: Vec<String>,
+    /// Aggregators that link tasks try to reach, for each lane.
+    wanted: BTreeMap<(LaneNo, String), CancellationToken>,
     next_link: LinkId,
     finished: watch::Sender<bool>,
 }
@@ -83,10 +93,12 @@ pub(crate) fn start(options: UplinkOptions, metrics: Metrics, seams: &Seams) -> 
     routes::watch(options.seeds, events.clone(), seams);
     let uplink = Uplink {
         core: Core::new(options.core),
+        memory: Memory::default(),
         seams: seams.clone(),
         metrics,
         events,
         streams: BTreeMap::new(),
+        addresses: Vec::new(),
         wanted: BTreeMap::new(),
         next_link: 1,
         finished,
@@ -120,72 +132,124 @@ impl Uplink {
         let span = tracing::info_span!("slice", slices = flush.slices.len(), watermark_ms = flush.watermark);
         let parent = traceparent(&span);
         let _entered = span.enter();
-        let sends = self.core.on_flush(flush, &parent);
-        self.send(sends);
+        for slice in flush.slices {
+            let (contents, parts) = Contents::of(&slice, &parent);
+            self.on_core(Happened::Cut { start: slice.start, parts, stored: 0 }, Some(contents));
+        }
+        self.on_core(Happened::Passed { time_ms: flush.watermark, last: flush.last }, None);
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Routes(addresses) => self.on_routes(addresses),
-            Event::Connected { link, outgoing } => {
+            Event::Routes(addresses) => {
+                self.addresses = addresses;
+                self.reach();
+            }
+            Event::Connected { link, lane, outgoing } => {
                 Metrics::add(&self.metrics.counters().streams, 1);
                 self.streams.insert(link, outgoing);
-                let sends = self.core.on_connected(link, self.seams.clock.now_ms());
-                self.send(sends);
+                self.on_core(Happened::Connected { link, lane }, None);
             }
             Event::Message { link, message } => {
                 if self.streams.contains_key(&link) {
-                    let sends = self.core.on_message(link, message);
-                    self.send(sends);
+                    self.on_core(Happened::Message { link, message }, None);
                 }
             }
             Event::Disconnected { link } => {
                 self.streams.remove(&link);
-                self.core.on_disconnected(link);
+                self.on_core(Happened::Disconnected { link }, None);
             }
         }
     }
 
-    /// One link task for each aggregator; those no longer named end.
-    fn on_routes(&mut self, addresses: Vec<String>) {
-        self.wanted.retain(|address, token| {
-            let keep = addresses.contains(address);
+    /// One link task for each aggregator and lane; those that are no longer wanted end.
+    fn reach(&mut self) {
+        let lanes: Vec<_> = self.core.lanes().collect();
+        self.wanted.retain(|(lane, address), token| {
+            let keep = lanes.contains(lane) && self.addresses.contains(address);
             if !keep {
                 token.cancel();
             }
             keep
         });
-        for address in addresses {
-            if !self.wanted.contains_key(&address) {
+        for (lane, address) in lanes.iter().flat_map(|lane| self.addresses.iter().map(move |to| (*lane, to.clone()))) {
+            if !self.wanted.contains_key(&(lane, address.clone())) {
                 let token = self.seams.tasks.token().child_token();
-                self.wanted.insert(address.clone(), token.clone());
+                self.wanted.insert((lane, address.clone()), token.clone());
                 // Each attempt to connect takes a number of its own from this range.
                 let first = self.next_link;
                 self.next_link += 1 << 32;
-                link::start(address, first, self.events.clone(), token, &self.seams);
+                link::start(address, lane, first, self.events.clone(), token, &self.seams);
             }
         }
     }
 
-    fn send(&mut self, sends: Vec<Send>) {
-        for Send { link, message } in sends {
-            let batches = matches!(message, v1::collector_message::Message::Batches(_));
-            let message = match message {
-                v1::collector_message::Message::Batches(batches) => {
-                    // For latencies: the wall's clock, whatever clock the traffic plays on.
-                    let sent_ms = Clock::system().now_ms();
-                    v1::collector_message::Message::Batches(v1::SliceBatches { sent_ms, ..batches })
+    /// Runs the core, and does what it says. What it wants written is kept in memory, and thereby done.
+    fn on_core(&mut self, event: Happened, mut contents: Option<Contents>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let mut written: Option<Ticket> = None;
+            for action in self.core.on(event, self.seams.clock.now_ms()) {
+                match action {
+                    Action::Append { ticket, slice_no, .. } => {
+                        written = Some(ticket);
+                        if let Some(contents) = contents.take() {
+                            self.memory.keep(slice_no, contents);
+                        }
+                    }
+                    Action::Mark { ticket, .. } => written = Some(ticket),
+                    Action::Drop { ticket, slices, .. } => {
+                        written = Some(ticket);
+                        self.memory.forget(&slices);
+                    }
+                    Action::Trim { slices, .. } => self.memory.forget(&slices),
+                    // The source waits before there is too much: no budget is ever exceeded.
+                    Action::Coarsen { .. } | Action::TakenBack { .. } | Action::Trimmed { .. } => {}
+                    Action::Send { link, slice_no, batches } => self.send(link, slice_no, &batches),
+                    Action::Say { link, message } => {
+                        self.say(link, *message);
+                    }
+                    Action::Roll => {
+                        events.push_back(Happened::Rolled { incarnation: self.seams.entropy.bytes16() });
+                    }
+                    Action::Connect { lane } => {
+                        self.wanted.retain(|(of, _), token| {
+                            if *of == lane {
+                                token.cancel();
+                            }
+                            *of != lane
+                        });
+                        self.reach();
+                    }
+                    Action::Drained { .. } => self.reach(),
+                    Action::Alarm(alarm) => tracing::error!("{alarm}"),
                 }
-                other => other,
-            };
-            let Some(stream) = self.streams.get(&link) else { continue };
-            if stream.try_send(v1::CollectorMessage { message: Some(message) }).is_err() {
-                // Dropping the sender ends the stream; the link task connects anew, and all is sent again.
-                self.streams.remove(&link);
-                self.core.on_disconnected(link);
-            } else if batches {
-                Metrics::add(&self.metrics.counters().batches_sent, 1);
+            }
+            if let Some(ticket) = written {
+                events.push_back(Happened::Synced { ticket });
             }
         }
+    }
+
+    fn send(&mut self, link: LinkId, slice_no: SliceNo, batches: &[Outgoing]) {
+        // For latencies: the wall's clock, whatever clock the traffic plays on.
+        let sent_ms = Clock::system().now_ms();
+        let Some(message) = self.memory.message(slice_no, batches, sent_ms) else { return };
+        if self.say(link, v1::collector_message::Message::Batches(message)) {
+            Metrics::add(&self.metrics.counters().batches_sent, 1);
+        }
+    }
+
+    /// True if it is on its way.
+    fn say(&mut self, link: LinkId, message: v1::collector_message::Message) -> bool {
+        let Some(stream) = self.streams.get(&link) else { return false };
+        let sent = stream.try_send(v1::CollectorMessage { message: Some(message) }).is_ok();
+        if !sent {
+            // Dropping the sender ends the stream; the link task connects anew, and all is sent again.
+            self.streams.remove(&link);
+            let nothing = self.core.on(Happened::Disconnected { link }, 0);
+            debug_assert!(nothing.is_empty(), "a stream that is gone needs nothing");
+        }
+        sent
     }
 }

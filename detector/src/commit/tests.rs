@@ -5,6 +5,8 @@ use crate::{cluster::Cluster, store::Counts};
 
 const SHAPE: Shape = Shape { shards: 2, bucket: Span::QUARTER_HOUR };
 const QUARTER: u64 = 900_000;
+const CLOSING: Closing =
+    Closing { allowed_lateness_ms: 1000, max_wait_ms: QUARTER, late_horizon_ms: Some(100 * QUARTER) };
 const LINEAGE: [u8; 16] = [7; 16];
 
 fn fresh() -> Commits {
@@ -15,7 +17,7 @@ fn fresh() -> Commits {
         assignment: 0,
         counts: Counts::default(),
     };
-    Commits::new(loaded, SHAPE, Closing { allowed_lateness_ms: 1000, max_wait_ms: 2000 })
+    Commits::new(loaded, SHAPE, CLOSING)
 }
 
 fn assignments() -> Assignments {
@@ -128,4 +130,50 @@ fn a_new_incarnation_replaces_the_older_ones_of_its_collector() {
     assert_eq!(write.members.len(), 2);
     let members: Vec<_> = commits.opened(0).unwrap().members.into_iter().map(|member| member.of).collect();
     assert_eq!(members, [of("c", 2), of("d", 1)]);
+}
+
+#[test]
+fn one_that_others_left_far_behind_is_absent() {
+    let (mut commits, now) = (fresh(), assignments());
+    commits.open(&open("a1", 1), &now).unwrap();
+    let mut both = commit(1, 1, 5);
+    both.pairs.push((of("d", 1), Pair { bucket: 5 * QUARTER, seq: 1 }));
+    commits.commit(both, None).unwrap();
+    let absent = |commits: &Commits| -> Vec<_> {
+        commits.opened(0).unwrap().members.into_iter().filter(|member| member.absent).map(|member| member.of).collect()
+    };
+    commits.commit(commit(1, 2, 7), None).unwrap();
+    assert_eq!(absent(&commits), []);
+    commits.commit(commit(1, 3, 8), None).unwrap();
+    assert_eq!(absent(&commits), [of("d", 1)]);
+}
+
+#[test]
+fn one_that_is_retired_is_a_member_no_longer() {
+    let (mut commits, now) = (fresh(), assignments());
+    commits.open(&open("a1", 1), &now).unwrap();
+    commits.commit(commit(1, 1, 5), None).unwrap();
+    let name = |text: &str| text.parse().unwrap();
+    assert!(commits.retire(&name("s"), &name("other")).is_empty());
+    assert_eq!(commits.retire(&name("s"), &name("c")).len(), 1);
+    let opened = commits.opened(0).unwrap();
+    assert_eq!((opened.members.len(), opened.frontier.pairs.len()), (0, 1), "what it counted stays counted");
+}
+
+#[test]
+fn frontiers_forget_what_is_never_asked_for_again() {
+    let (mut commits, now) = (fresh(), assignments());
+    commits.open(&open("a1", 1), &now).unwrap();
+    let pairs = |commits: &Commits| commits.opened(0).unwrap().frontier.pairs.into_keys().collect::<Vec<_>>();
+    let mut no = 0;
+    for life in 1..=20 {
+        no += 1;
+        let pair = (of("c", life), Pair { bucket: u64::from(life) * QUARTER, seq: 1 });
+        commits.commit(Prepared { pairs: vec![pair], ..commit(1, no, u64::from(life)) }, None).unwrap();
+    }
+    assert_eq!(pairs(&commits).len(), 16);
+    assert!(pairs(&commits).contains(&of("c", 20)) && !pairs(&commits).contains(&of("c", 4)));
+    let pair = (of("d", 1), Pair { bucket: 115 * QUARTER, seq: 1 });
+    commits.commit(Prepared { pairs: vec![pair], ..commit(1, no + 1, 115) }, None).unwrap();
+    assert_eq!(pairs(&commits).len(), 7, "those of buckets 15 to 20, and the new one");
 }

@@ -8,7 +8,7 @@ use super::Invalid;
 use crate::{HASH_ID, PROTOCOL_VERSION, v1};
 
 /// What every party must agree on before a single key is exchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Number of shards.
     pub shards: u32,
@@ -152,6 +152,6 @@ pub(super) fn at_most(field: &'static str, length: usize, limit: usize) -> Resul
     (length <= limit).then_some(()).ok_or_else(problem)
 }
 
-fn bytes16(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], Invalid> {
+pub(super) fn bytes16(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], Invalid> {
     bytes.try_into().map_err(|_| Invalid::new(field, format!("id has {} bytes, expected 16", bytes.len())))
 }

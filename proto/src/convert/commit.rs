@@ -57,7 +57,7 @@ pub fn write_pair(of: &Incarnation, pair: Pair) -> v1::Pair {
 }
 
 /// How far a shard is committed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Frontier {
     /// Start of the last committed bucket, ms; `None` before the first commit.
     pub bucket: Option<EventMillis>,
@@ -92,7 +92,7 @@ impl From<&Frontier> for v1::Frontier {
 }
 
 /// A collector that a close waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Which.
     pub of: Incarnation,
@@ -115,7 +115,7 @@ impl From<&Member> for v1::Member {
 }
 
 /// What an owner is given when it opens a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Opened {
     /// The shard.
     pub shard: u32,

@@ -4,11 +4,13 @@ use spikewatch_domain::record::EventMillis;
 
 use super::{
     Invalid,
-    cluster::{Epoch, Incarnation, Shape, at_most},
+    cluster::{Epoch, Incarnation, Shape, at_most, bytes16},
     windows::{Columns, Rows},
 };
 use crate::v1;
 
+/// Most incarnations of one collector that are known at the same time.
+pub const MAX_INCARNATIONS: usize = 16;
 /// Most buckets that a tombstone may name.
 const MAX_LOST_BUCKETS: usize = 1024;
 
@@ -23,6 +25,10 @@ pub struct Hello {
     pub clock_ms: u64,
     /// It plays recorded traffic on an event-time clock.
     pub event_time: bool,
+    /// A later incarnation carries the live traffic: nobody waits for this one.
+    pub back_fill: bool,
+    /// Earlier incarnations that still deliver.
+    pub draining: Vec<[u8; 16]>,
 }
 
 impl Hello {
@@ -31,11 +37,15 @@ impl Hello {
     /// # Errors
     /// A field is missing or without its form.
     pub fn read(message: &v1::Hello) -> Result<Self, Invalid> {
+        at_most("Hello.draining", message.draining.len(), MAX_INCARNATIONS)?;
+        let draining = message.draining.iter().map(|id| bytes16("Hello.draining", id)).collect::<Result<_, _>>()?;
         Ok(Self {
             of: Incarnation::read("Hello.incarnation", &message.site, &message.collector, &message.incarnation)?,
             shape: Shape::read(message.shape.as_ref())?,
             clock_ms: message.clock_ms,
             event_time: message.event_time,
+            back_fill: message.back_fill,
+            draining,
         })
     }
 }
@@ -157,6 +167,8 @@ pub struct Watermark {
     pub covers: Vec<(u32, u64)>,
     /// Nothing follows: buckets up to `time_ms` need no allowance for late records.
     pub last: bool,
+    /// Shards that it says nothing of.
+    pub except: Vec<u32>,
 }
 
 impl Watermark {
@@ -166,7 +178,9 @@ impl Watermark {
     /// Columns of different lengths, or an unknown shard.
     pub fn read(message: &v1::Watermark, shape: &Shape) -> Result<Self, Invalid> {
         let covers = read_numbered("Watermark.shard", &message.shard, &message.seq, shape)?;
-        Ok(Self { time_ms: message.time_ms, covers, last: message.last })
+        at_most("Watermark.except", message.except.len(), shape.shards as usize)?;
+        let except = message.except.iter().map(|shard| shape.shard("Watermark.except", *shard));
+        Ok(Self { time_ms: message.time_ms, covers, last: message.last, except: except.collect::<Result<_, _>>()? })
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EVENT: Config = Config { event_time: true, expected_collectors: 2, clock_allowance_ms: 0 };
+const EVENT: Config = Config { event_time: true, expected_collectors: 2, clock_allowance_ms: 0, late_horizon_ms: 0 };
 
 /// What one collector says: batches (minute of their bucket) and watermarks, in order; late ones included.
 #[derive(Debug, Clone, Copy)]

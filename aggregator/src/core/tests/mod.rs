@@ -1,6 +1,8 @@
 //! The core driven by hand and at random, with contents that remember which batches they are made of.
 
 mod event_time;
+mod handover;
+mod lanes;
 mod random;
 mod table;
 
@@ -12,13 +14,13 @@ use spikewatch_proto::convert::{
     commit::{Frontier, Opened, Pair},
 };
 
-use super::{Action, Commit, Config, Content, Core, Event, Message, StreamId};
+use super::{Action, Commit, Config, Content, Core, Event, Lane, Message, StreamId};
 
 /// One minute, so that times read easily.
 pub(super) const MINUTE: u64 = 60_000;
 
 /// Batches by collector and number, and how often each was merged.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Bag(pub(super) BTreeMap<(usize, u64), u32>);
 
 impl Content for Bag {
@@ -40,6 +42,11 @@ pub(super) fn collector(number: usize) -> Incarnation {
     }
 }
 
+/// The only incarnation of its collector.
+pub(super) fn live() -> Lane {
+    Lane::Live { draining: Vec::new() }
+}
+
 pub(super) fn epoch(number: u64) -> Epoch {
     Epoch { lineage: [9; 16], number }
 }
@@ -59,7 +66,8 @@ pub(super) fn opened(number: u64, frontier: Frontier) -> Opened {
     }
 }
 
-pub(super) const LIVE: Config = Config { event_time: false, expected_collectors: 0, clock_allowance_ms: 10_000 };
+pub(super) const LIVE: Config =
+    Config { event_time: false, expected_collectors: 0, clock_allowance_ms: 10_000, late_horizon_ms: 600 * MINUTE };
 
 /// A batch of collector `number` for the bucket that starts at that minute.
 pub(super) fn batch(number: usize, minute: u64, seq: u64, prev: u64) -> Message<Bag> {
@@ -93,7 +101,7 @@ impl Bench {
 
     pub(super) fn bind(&mut self, stream: StreamId, number: usize, lowest_seq: u64) -> Vec<Action<Bag>> {
         let epoch = self.core.epoch();
-        self.on(Event::Bind { stream, of: collector(number), epoch, lowest_seq })
+        self.on(Event::Bind { stream, of: collector(number), lane: live(), epoch, lowest_seq })
     }
 
     pub(super) fn say(&mut self, stream: StreamId, message: Message<Bag>) -> Vec<Action<Bag>> {

@@ -94,6 +94,9 @@ impl World {
                 Action::Unbind { stream, .. } => {
                     self.collectors.iter_mut().filter(|c| c.stream == stream).for_each(|c| c.bound = false);
                 }
+                Action::Lost { .. } | Action::TooLate { .. } | Action::Released => {
+                    panic!("nothing is lost: {action:?}")
+                }
                 Action::Trim { .. } | Action::Receipt { .. } | Action::Credit { .. } => {}
             }
         }
@@ -114,7 +117,13 @@ impl World {
         let lowest = collector.trimmed.iter().position(|trimmed| !trimmed).unwrap_or(collector.buckets.len());
         let stream = collector.stream;
         let epoch = epoch(self.detector.epoch);
-        self.event(Event::Bind { stream, of: super::collector(number), epoch, lowest_seq: lowest as u64 + 1 });
+        self.event(Event::Bind {
+            stream,
+            of: super::collector(number),
+            lane: live(),
+            epoch,
+            lowest_seq: lowest as u64 + 1,
+        });
     }
 
     /// True if there was something to send.

@@ -92,13 +92,13 @@ fn a_gap_unbinds_the_stream() {
     let covers = Message::Watermark { time_ms: MINUTE, last: false, covers: Some(4) };
     assert_eq!(bench().say(1, covers), unbound);
     assert_eq!(bench().say(1, Message::ReplayEnd { seq: 1 }), unbound);
-    assert_eq!(bench().say(1, Message::Tombstone { last_seq: 4, prev: 3, buckets: vec![] }), unbound);
+    assert_eq!(bench().say(1, Message::Tombstone { last_seq: 4, prev: 3, buckets: vec![], events: 1 }), unbound);
 }
 
 #[test]
 fn another_epoch_is_not_bound() {
     let mut bench = bench();
-    let event = Event::Bind { stream: 5, of: collector(1), epoch: epoch(7), lowest_seq: 1 };
+    let event = Event::Bind { stream: 5, of: collector(1), lane: live(), epoch: epoch(7), lowest_seq: 1 };
     assert_eq!(bench.on(event), [Action::Unbind { stream: 5, why: Unbinding::OtherEpoch }]);
 }
 
@@ -200,7 +200,7 @@ fn one_that_is_gone_for_long_is_named_but_not_waited_for() {
 fn a_new_incarnation_takes_the_place_of_the_old_one() {
     let mut bench = bench();
     let renewed = Incarnation { id: [77; 16], ..collector(0) };
-    bench.on(Event::Bind { stream: 2, of: renewed.clone(), epoch: epoch(1), lowest_seq: 1 });
+    bench.on(Event::Bind { stream: 2, of: renewed.clone(), lane: live(), epoch: epoch(1), lowest_seq: 1 });
     bench.say(2, watermark(6));
     let commit = bench.commit();
     assert_eq!(commit.bucket, 5 * MINUTE);
@@ -259,7 +259,9 @@ fn one_that_the_seal_waits_for_is_never_made_to_wait() {
 fn what_a_disk_budget_dropped_makes_its_bucket_incomplete() {
     let mut bench = bench();
     bench.say(1, batch(0, 5, 1, 0));
-    bench.say(1, Message::Tombstone { last_seq: 3, prev: 1, buckets: vec![5 * MINUTE, 6 * MINUTE] });
+    let actions =
+        bench.say(1, Message::Tombstone { last_seq: 3, prev: 1, buckets: vec![5 * MINUTE, 6 * MINUTE], events: 7 });
+    assert!(actions.contains(&Action::Lost { of: collector(0), events: 7 }), "{actions:?}");
     bench.say(1, batch(0, 6, 4, 3));
     bench.say(1, batch(0, 7, 5, 4));
     bench.say(1, watermark(8));
@@ -285,4 +287,56 @@ fn lateness_is_allowed_for() {
     bench.ack();
     bench.say(1, Message::Watermark { time_ms: 8 * MINUTE, last: true, covers: Some(2) });
     assert_eq!(bench.commit().bucket, 7 * MINUTE, "the last word needs no allowance");
+}
+
+#[test]
+fn what_was_committed_before_it_was_dropped_is_not_lost() {
+    let pairs = BTreeMap::from([(collector(0), pair(5, 2))]);
+    let frontier = Frontier { bucket: Some(5 * MINUTE), commit_no: 1, pairs };
+    let mut bench = Bench::new(LIVE, opened(2, frontier));
+    bench.bind(1, 0, 1);
+    let actions = bench.say(1, Message::Tombstone { last_seq: 2, prev: 0, buckets: vec![5 * MINUTE], events: 7 });
+    assert_eq!(actions, [Action::Receipt { stream: 1, seq: 2 }]);
+}
+
+#[test]
+fn a_batch_from_the_future_waits_for_its_time_and_no_other_stream_does() {
+    let mut bench = bench();
+    bench.bind(2, 1, 1);
+    assert!(bench.say(1, batch(0, 61, 1, 0)).is_empty());
+    assert!(!bench.say(2, batch(1, 60, 1, 0)).is_empty());
+    bench.now_ms += MINUTE;
+    assert!(bench.on(Event::Tick).contains(&Action::Receipt { stream: 1, seq: 1 }));
+}
+
+#[test]
+fn a_batch_beyond_the_late_horizon_is_not_counted_but_trimmed() {
+    let config = Config { late_horizon_ms: 50 * MINUTE, ..LIVE };
+    let mut bench = Bench::new(config, opened(1, Frontier::default()));
+    bench.bind(1, 0, 1);
+    let actions = bench.say(1, batch(0, 8, 1, 0));
+    assert!(actions.contains(&Action::TooLate { of: collector(0), rows: 1 }), "{actions:?}");
+    assert!(actions.contains(&Action::Credit { stream: 1, rows: 1 }));
+    bench.say(1, batch(0, 9, 2, 1));
+    bench.say(1, watermark(10));
+    assert_eq!(batches(&bench.commit().windows), [(9, 0, 2)]);
+    assert_eq!(bench.commit().pairs[&collector(0)], pair(9, 2));
+}
+
+/// A frontier's entries can only be seen to age if nothing moves them for collectors that are gone.
+#[test]
+fn the_pair_of_one_that_is_gone_and_gave_nothing_stays() {
+    let mut bench = bench();
+    bench.bind(2, 1, 1);
+    bench.say(1, batch(0, 5, 1, 0));
+    bench.say(1, batch(0, 7, 2, 1));
+    bench.on(Event::Gone { stream: 1 });
+    bench.now_ms = 90 * MINUTE;
+    bench.on(Event::Tick);
+    assert_eq!(bench.commit().pairs[&collector(0)].seq, 2);
+    bench.ack();
+    bench.now_ms = 100 * MINUTE;
+    bench.on(Event::Tick);
+    assert_eq!(bench.commit().commit_no, 2);
+    assert!(!bench.commit().pairs.contains_key(&collector(0)), "{:?}", bench.commit().pairs);
 }
