@@ -1,6 +1,10 @@
 //! Which addresses are ours: `internal_networks`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use spikewatch_domain::window::Peer;
 
@@ -46,7 +50,11 @@ fn number(address: IpAddr) -> u128 {
 
 /// The networks whose addresses are hosts; all other addresses are only ever peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InternalNetworks(Vec<Network>);
+pub struct InternalNetworks {
+    /// Base and mask of all, and of those that hold IPv4 addresses in the bits that tell these apart.
+    all: Vec<(u128, u128)>,
+    v4: Vec<(u32, u32)>,
+}
 
 impl Default for InternalNetworks {
     /// RFC 1918 (private IPv4), RFC 4193 (unique local IPv6), RFC 6598 (shared address space), and link-local.
@@ -60,7 +68,7 @@ impl Default for InternalNetworks {
             "169.254.0.0/16",
             "fe80::/10",
         ];
-        Self(DEFAULT.iter().filter_map(|text| text.parse().ok()).collect())
+        Self::of(DEFAULT.iter().filter_map(|text| text.parse().ok()).collect())
     }
 }
 
@@ -68,14 +76,25 @@ impl InternalNetworks {
     /// These networks, or the default ones if none is given.
     #[must_use]
     pub fn new(networks: Vec<Network>) -> Self {
-        if networks.is_empty() { Self::default() } else { Self(networks) }
+        if networks.is_empty() { Self::default() } else { Self::of(networks) }
+    }
+
+    fn of(networks: Vec<Network>) -> Self {
+        let mapped = number(Ipv4Addr::UNSPECIFIED.into());
+        let v4 = networks.iter().filter(|network| (mapped & network.mask) >> 32 == network.base >> 32);
+        Self {
+            v4: v4.map(|network| (network.base as u32, network.mask as u32)).collect(),
+            all: networks.iter().map(|network| (network.base, network.mask)).collect(),
+        }
     }
 
     /// True if the address is ours.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let number = number(address);
-        self.0.iter().any(|network| number & network.mask == network.base)
+        match address {
+            IpAddr::V4(v4) => self.v4.iter().any(|(base, mask)| u32::from(v4) & mask == *base),
+            IpAddr::V6(_) => self.all.iter().any(|(base, mask)| number(address) & mask == *base),
+        }
     }
 }
 
@@ -91,6 +110,18 @@ mod tests {
         }
         for outside in ["8.8.8.8", "172.32.0.1", "2001:db8::1", "100.128.0.1", "11.0.0.1", "::1"] {
             assert!(!ours.contains(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_also_an_ipv6_one() {
+        let ours = |network: &str| InternalNetworks::new(vec![network.parse().unwrap()]);
+        let (v4, mapped) = ("10.1.2.3".parse().unwrap(), "::ffff:10.1.2.3".parse().unwrap());
+        for network in ["10.0.0.0/8", "::ffff:10.0.0.0/104", "::ffff:0:0/96", "::/0", "10.1.2.3/32"] {
+            assert!(ours(network).contains(v4) && ours(network).contains(mapped), "{network}");
+        }
+        for network in ["11.0.0.0/8", "::ffff:11.0.0.0/104", "::fffe:0:0/96", "10.1.2.4/32", "fd00::/8"] {
+            assert!(!ours(network).contains(v4) && !ours(network).contains(mapped), "{network}");
         }
     }
 

@@ -108,20 +108,25 @@ impl Summariser {
 
     /// Takes all slices, oldest first.
     pub fn take(&mut self) -> Vec<Slice> {
-        let mut slices: BTreeMap<EventMillis, Slice> = BTreeMap::new();
-        for number in 0..PARTS {
-            self.settle(number);
-            let part = &mut self.parts[number];
+        (0..PARTS).for_each(|number| self.settle(number));
+        self.keys = 0;
+        let mut sizes: BTreeMap<EventMillis, usize> = BTreeMap::new();
+        for (start, ..) in self.parts.iter().flat_map(|part| &part.windows) {
+            *sizes.entry(*start).or_default() += 1;
+        }
+        let slice = |(start, size)| (start, Slice { start, rows: Vec::with_capacity(size) });
+        let mut slices: BTreeMap<_, _> = sizes.into_iter().map(slice).collect();
+        for part in &mut self.parts {
             part.index.clear();
             for (start, subject, window) in part.windows.drain(..) {
-                let slice = slices.entry(start).or_insert_with(|| Slice { start, rows: Vec::new() });
-                slice.rows.push((shard_of(&self.site, &subject, self.shards), subject, window));
+                let shard = shard_of(&self.site, &subject, self.shards);
+                slices.entry(start).and_modify(|slice| slice.rows.push((shard, subject, window)));
             }
         }
-        self.keys = 0;
         let mut slices: Vec<Slice> = slices.into_values().collect();
         for slice in &mut slices {
-            slice.rows.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            // Rows are large: it is their keys that are sorted.
+            slice.rows.sort_by_cached_key(|row| (row.0, row.1.clone()));
         }
         slices
     }
@@ -182,8 +187,10 @@ fn part_of(subject: &Subject) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use spikewatch_domain::record::Annotations;
+
     use super::*;
-    use spikewatch_domain::window::{Counters, Peer, Service};
 
     fn share() -> Share<'static> {
         Share {
@@ -206,6 +213,52 @@ mod tests {
         let overflow = slices[0].rows.iter().find(|row| row.1 == Subject::Overflow).unwrap();
         assert_eq!((total, overflow.2.counters.events, summariser.overflowed()), (20, 8, 8));
         assert!(summariser.take().is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// That shares wait shows in no window: few hosts, so that many shares of one part come together; and some that
+        /// don't wait, as they name users.
+        #[test]
+        fn waiting_changes_nothing(
+            shares in proptest::collection::vec((0..3u8, 0..2u64, any::<u8>(), 0..9u16, 0..2_000u64, 0..400u16), 0..6_000),
+        ) {
+            let site: SiteName = "a".parse().unwrap();
+            let mut summariser = Summariser::new(site.clone(), 8, 100);
+            let mut one_by_one: BTreeMap<EventMillis, BTreeMap<(u32, Subject), Window>> = BTreeMap::new();
+            for (host, slice, peer, port, bytes, user) in shares {
+                let known = Annotations { user: Some(user.to_string()), ..Annotations::default() };
+                let share = Share {
+                    counters: Counters { events: 1, bytes_out: bytes, ..Counters::default() },
+                    peer: Peer([peer; 16]),
+                    service: Service { port, protocol: 6 },
+                    annotations: (user < 4).then_some(&known),
+                };
+                let address = if host == 2 { IpAddr::from([0; 16]) } else { IpAddr::from([10, 0, 0, host]) };
+                for subject in [Subject::Address(address), Subject::Site] {
+                    summariser.add(slice * 10_000, &subject, &share);
+                    let key = (shard_of(&site, &subject, 8), subject);
+                    one_by_one.entry(slice * 10_000).or_default().entry(key).or_default().add(&share);
+                }
+            }
+            let slices = summariser.take();
+            prop_assert_eq!(slices.len(), one_by_one.len());
+            for (slice, (start, windows)) in slices.into_iter().zip(one_by_one) {
+                prop_assert_eq!(slice.start, start);
+                let expected: Vec<_> = windows.into_iter().map(|((shard, subject), window)| (shard, subject, window)).collect();
+                prop_assert_eq!(slice.rows, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn past_the_key_limit_hosts_whose_shares_wait_overflow_too() {
+        let mut summariser = Summariser::new("a".parse().unwrap(), 8, 3);
+        (0..100).for_each(|host| summariser.add(0, &Subject::Address([10, 0, 0, host].into()), &share()));
+        let slices = summariser.take();
+        let overflow = slices[0].rows.iter().find(|row| row.1 == Subject::Overflow).unwrap();
+        assert_eq!((slices[0].rows.len(), overflow.2.counters.events, summariser.overflowed()), (4, 97, 97));
     }
 
     #[test]
