@@ -23,7 +23,7 @@ use crate::{
     metrics::Counters,
     prepare,
     scoring::{Bucket, Scored, Scoring},
-    store::{Finished, LogKind, Range, Resume, Store, StoreError},
+    store::{Finished, LogKind, Range, Resume, Store, StoreError, Term},
     trace,
 };
 
@@ -45,6 +45,7 @@ pub(crate) enum Command {
 /// What it starts with.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) term: Term,
     pub(crate) scoring: Scoring,
     pub(crate) executions: Executions,
     pub(crate) resume: Resume,
@@ -199,7 +200,7 @@ impl Analysis {
         }
         self.scored = Some(start);
         self.records += records.len() as u64;
-        self.finish(Finished { scored: Some(start), records, executions }).await
+        self.finish(Finished { scored: Some(start), records, executions, ..Finished::default() }).await
     }
 
     /// Scores a bucket; a large one on a thread of its own, so that it doesn't keep others from theirs.
@@ -263,7 +264,7 @@ impl Analysis {
             warnings.extend(done.warning.clone());
             done.alerts.iter().for_each(|alert| self.tell(alert));
         }
-        self.parts.store.finish(finished).await?;
+        self.parts.store.finish(self.parts.term, finished).await?;
         warnings.into_iter().for_each(|warning| self.warn(warning));
         self.progress.send_modify(|progress| {
             progress.alerts += alerts;

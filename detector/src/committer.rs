@@ -23,7 +23,7 @@ use crate::{
     cluster::Assignments,
     commit::{Closing, Commits, Decision, Prepared, Refused},
     metrics::Counters,
-    store::{Counts, Loaded, LogKind, Store, StoreError, Write},
+    store::{Counts, Loaded, LogKind, Store, StoreError, Term, Write},
     trace,
 };
 
@@ -58,6 +58,7 @@ pub(crate) struct Committed {
 
 struct Committer {
     store: Arc<dyn Store>,
+    term: Term,
     commits: Commits,
     closing: Closing,
     assignments: watch::Receiver<Arc<Assignments>>,
@@ -69,7 +70,7 @@ struct Committer {
 
 /// Starts it.
 pub(crate) fn start(
-    store: Arc<dyn Store>,
+    (store, term): (Arc<dyn Store>, Term),
     loaded: Loaded,
     closing: Closing,
     assignments: watch::Receiver<Arc<Assignments>>,
@@ -83,7 +84,7 @@ pub(crate) fn start(
         watch::channel(Committed { frontier: commits.frontier(), counts, ..Committed::default() });
     let seams = seams.clone();
     let tasks = seams.tasks.clone();
-    let committer = Committer { store, commits, closing, assignments, committed, counts, counters, seams };
+    let committer = Committer { store, term, commits, closing, assignments, committed, counts, counters, seams };
     tasks.spawn(Kind::ROLE, "committer", committer.run(inbox));
     (sender, watched)
 }
@@ -122,7 +123,7 @@ impl Committer {
         }
         let counts = writes.iter().fold(self.counts, count);
         if !writes.is_empty() {
-            if let Err(error) = self.store.apply(writes).await {
+            if let Err(error) = self.store.apply(self.term, writes).await {
                 let status = Status::unavailable(format!("not committed: {error}"));
                 replies.into_iter().for_each(|(reply, _)| answer(&reply, Err(status.clone())));
                 return self.recover(error).await;
@@ -187,7 +188,7 @@ impl Committer {
     /// After a failed transaction the outcome is unknown: what counts is what the store says now.
     async fn recover(&mut self, error: StoreError) -> Result<(), StoreError> {
         tracing::error!(%error, "a transaction failed; reading the store again");
-        if matches!(error, StoreError::Deposed(_)) {
+        if error.is_deposed() {
             return Err(error);
         }
         let loaded = self.store.load().await?;

@@ -45,10 +45,7 @@ use self::{
     metrics::Counters,
     rule::{InvalidRule, Rule},
     scoring::Scoring,
-    store::{
-        Store, StoreError,
-        sqlite::{SqliteOptions, SqliteStore},
-    },
+    store::{Claim, StoreError, StoreOptions},
 };
 
 /// Largest message that an owner may send: a commit of one shard.
@@ -57,10 +54,13 @@ const MAX_COMMIT_BYTES: usize = 256 << 20;
 /// How far behind the frontier a pair has to stand to be forgotten: a day more than owners take anything.
 const FORGET_AFTER_MS: u64 = 8 * 24 * 3_600_000;
 
+/// How long another detector on the same store waits after this one was last heard of.
+const LEASE: Duration = Duration::from_secs(10);
+
 /// What a detector is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// "sqlite::memory:" or "sqlite:///path/of/file.db".
+    /// "sqlite::memory:", "sqlite:///path/of/file.db" or "postgres://user:password@host/database".
     pub store_url: String,
     /// Commits survive a loss of power.
     pub durable: bool,
@@ -106,6 +106,9 @@ pub enum Error {
     /// The store can't be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another detector leads.
+    #[error("another detector, {0:?}, leads on this store")]
+    Led(String),
     /// A rule doesn't fit.
     #[error(transparent)]
     Rule(#[from] InvalidRule),
@@ -165,13 +168,17 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     let jobs = if options.jobs.is_empty() { Job::built_in() } else { options.jobs };
     let rules = if options.rules.is_empty() { Rule::built_in()? } else { options.rules };
     check(&rules, &jobs)?;
-    let sqlite = SqliteOptions {
+    let store = StoreOptions {
         url: options.store_url,
         durable: options.durable,
         shape: options.shape,
         lineage: seams.entropy.bytes16(),
     };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&sqlite).await?);
+    let store = store::open(&store).await?;
+    let term = match store.claim(&u128::from_be_bytes(seams.entropy.bytes16()).to_string(), LEASE).await? {
+        Claim::Taken(term) => term,
+        Claim::HeldBy(leader) => return Err(Error::Led(leader.holder)),
+    };
     let loaded = store.load().await?;
     let resume = store.resume().await?;
     let counters = Arc::new(Counters::default());
@@ -180,11 +187,12 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         max_wait_ms: millis(options.max_wait),
         late_horizon_ms: (!seams.clock.is_event_time()).then_some(FORGET_AFTER_MS),
     };
-    let (control, assignments) = service::control::start(Arc::clone(&store), loaded.assignment, seams);
+    let (control, assignments) = service::control::start(Arc::clone(&store), term, loaded.assignment, seams);
     let (committer, committed) =
-        committer::start(Arc::clone(&store), loaded, closing, assignments.clone(), Arc::clone(&counters), seams);
+        committer::start((Arc::clone(&store), term), loaded, closing, assignments.clone(), Arc::clone(&counters), seams);
     let parts = analysis::Parts {
         store: Arc::clone(&store),
+        term,
         scoring: Scoring::new(&jobs, options.shape.bucket, options.max_series),
         executions: Executions::new(rules, Box::new(NoExceptions), resume.execution),
         resume,
@@ -192,7 +200,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         counters: Arc::clone(&counters),
     };
     let (analysis, progress) = analysis::start(parts, seams);
-    retention::start(Arc::clone(&store), options.retention, seams);
+    retention::start(Arc::clone(&store), term, options.retention, seams);
     let (shape, tasks) = (options.shape, &seams.tasks);
     let windowing = service::windowing::Service { shape, committer: committer.clone(), tasks: tasks.clone() };
     let control = service::control::Service { shape, control, assignments, tasks: tasks.clone() };

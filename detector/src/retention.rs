@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use spikewatch_actors::{Seams, task::Kind};
 use tokio::time::{interval, sleep};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Kept, Store, StoreError, Term};
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(600);
@@ -13,7 +13,7 @@ const ROUND: Duration = Duration::from_secs(600);
 const STEP: (u32, Duration) = (500, Duration::from_millis(100));
 
 /// Starts it, unless time is what recorded traffic says.
-pub(crate) fn start(store: Arc<dyn Store>, keep: Duration, seams: &Seams) {
+pub(crate) fn start(store: Arc<dyn Store>, term: Term, keep: Duration, seams: &Seams) {
     if seams.clock.is_event_time() {
         return;
     }
@@ -24,7 +24,7 @@ pub(crate) fn start(store: Arc<dyn Store>, keep: Duration, seams: &Seams) {
         loop {
             rounds.tick().await;
             let before = clock.now_ms().saturating_sub(keep);
-            while store.prune(before, STEP.0).await? >= u64::from(STEP.0) {
+            while store.prune(term, Kept::Windows, before, STEP.0).await? >= u64::from(STEP.0) {
                 sleep(STEP.1).await;
             }
         }

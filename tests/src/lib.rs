@@ -1,1 +1,3 @@
-//! Whole-system tests of Spikewatch. The crate is empty; each test binary is in `tests/`.
+//! Whole-system tests live in this crate's `tests`; this library is what tests of other crates share.
+
+pub mod postgres;

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Answers, Outgoing, answers};
 use crate::{
     cluster::{Assignments, CannotJoin, Cluster},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Term},
 };
 
 /// Longest name and address.
@@ -35,6 +35,7 @@ pub(crate) enum Change {
 /// Starts the actor that assigns shards.
 pub(crate) fn start(
     store: Arc<dyn Store>,
+    term: Term,
     number: u64,
     seams: &Seams,
 ) -> (Mailbox<Change>, watch::Receiver<Arc<Assignments>>) {
@@ -43,13 +44,14 @@ pub(crate) fn start(
     let (assignments, watched) = watch::channel(Arc::new(cluster.assignments().clone()));
     let stop = seams.tasks.token();
     seams.tasks.spawn(Kind::ROLE, "control", async move {
-        stop.run_until_cancelled(assign(store, cluster, inbox, assignments)).await.unwrap_or(Ok(()))
+        stop.run_until_cancelled(assign(store, term, cluster, inbox, assignments)).await.unwrap_or(Ok(()))
     });
     (sender, watched)
 }
 
 async fn assign(
     store: Arc<dyn Store>,
+    term: Term,
     mut cluster: Cluster,
     mut inbox: Inbox<Change>,
     assignments: watch::Sender<Arc<Assignments>>,
@@ -70,7 +72,7 @@ async fn assign(
         let now = cluster.assignments();
         if now.number != before {
             // Numbers are never used twice, so it is durable before anyone sees it.
-            store.assigned(now.number).await?;
+            store.assigned(term, now.number).await?;
             assignments.send_replace(Arc::new(now.clone()));
         }
         if let Some((reply, session)) = joined {

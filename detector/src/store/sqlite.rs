@@ -1,91 +1,155 @@
-//! The embedded store: SQLite, one process, one writer.
+//! SQLite, embedded: one process, one writer, no configuration. Also in memory, for tests and recorded traffic.
 
 use std::{fs::File, path::Path, str::FromStr as _, time::Duration};
 
-use spikewatch_domain::span::Span;
-use spikewatch_proto::{HASH_ID, convert::cluster::Shape};
 use sqlx::{
-    Row as _, Sqlite, SqlitePool, Transaction,
-    migrate::{MigrateError, Migrator},
+    SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    Answer, Finished, Loaded, LogEntry, Range, Resume, Store, StoreError, Write, read,
-    rows::{damaged, unsigned},
-    write,
+    StoreError, StoreOptions,
+    error::damaged,
+    filesystem,
+    lease::{Claim, Leader, Term},
+    mark::Mark,
+    migrations,
+    sql::{Work, sql},
 };
-use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::convert::results::{Alert, AnomalyRecord};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Connections that only read.
 const READERS: u32 = 4;
 
-/// How to open it.
-#[derive(Debug, Clone)]
-pub struct SqliteOptions {
-    /// "sqlite::memory:" or "sqlite:///path/of/file.db".
-    pub url: String,
-    /// Commits survive a loss of power. Without it they survive only the end of the process.
-    pub durable: bool,
-    /// Fixed when the store is made.
-    pub shape: Shape,
-    /// Becomes the lineage if the store is new.
-    pub lineage: [u8; 16],
-}
+/// The database's clock, ms since 1970.
+pub(super) const SELECT_NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now";
 
-/// An open SQLite store.
+/// One file, or one database in memory.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub(super) struct Embedded {
     writer: SqlitePool,
     reader: SqlitePool,
-    shape: Shape,
-    term: i64,
+    /// Who holds the lease. Only this process has the file, so it needn't be stored.
+    lease: Mutex<Option<Held>>,
+    /// What tells that the file is an older copy of itself; none in memory.
+    pub(super) mark: Option<Mark>,
     /// Held as long as the store is open.
     _lock: Option<File>,
 }
 
-impl SqliteStore {
-    /// Opens the store, or makes it, and takes the next term.
-    ///
-    /// # Errors
-    /// Not an address of SQLite, in use, of a newer schema, of another shape, or not readable.
-    pub async fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
-        let address = || StoreError::Address(options.url.clone());
-        if !options.url.starts_with("sqlite:") {
-            return Err(address());
-        }
+#[derive(Debug)]
+struct Held {
+    holder: String,
+    until: Instant,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it.
+    pub(super) async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let memory = options.url.contains(":memory:");
         let synchronous = if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
         let connect = SqliteConnectOptions::from_str(&options.url)
-            .map_err(|_| address())?
+            .map_err(|_| StoreError::Address(options.url.clone()))?
             .create_if_missing(true)
             .journal_mode(if memory { SqliteJournalMode::Memory } else { SqliteJournalMode::Wal })
             .synchronous(synchronous)
             .busy_timeout(Duration::from_secs(10));
-        let lock = if memory { None } else { Some(lock(connect.get_filename())?) };
-        if !options.durable {
+        let (lock, mark) = if memory {
+            (None, None)
+        } else {
+            let file = connect.get_filename();
+            filesystem::check_local(file)?;
+            (Some(lock(file)?), Some(Mark::beside(file)))
+        };
+        if !options.durable && !memory {
             tracing::info!(store = options.url, "the store does not sync: a loss of power loses it");
         }
-        let pool = |connections: u32| {
-            // A connection that is closed takes an in-memory database with it.
-            SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
-        };
         let writer = pool(1).connect_with(connect.clone()).await?;
-        migrate(&writer).await?;
+        migrations::run(&migrations::sqlite(), &mut *writer.acquire().await?).await?;
         let reader = if memory { writer.clone() } else { pool(READERS).connect_with(connect.read_only(true)).await? };
-        let term = take_over(&writer, options).await?;
-        Ok(Self { writer, reader, shape: options.shape, term, _lock: lock })
+        Ok(Self { writer, reader, lease: Mutex::new(None), mark, _lock: lock })
     }
 
-    /// Begins a transaction that writes. Its first statements take the write lock and check the term.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let term: i64 = sqlx::query_scalar("SELECT term FROM lease").fetch_one(&mut *transaction).await?;
-        if term == self.term { Ok(transaction) } else { Err(StoreError::Deposed(self.term)) }
+    /// Opens a file to read it, while another process may have it open. Nothing is made or changed.
+    pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
+        let connect = SqliteConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Address(url.to_owned()))?
+            .create_if_missing(false)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(10));
+        let reader = pool(1).connect_with(connect).await?;
+        Ok(Self { writer: reader.clone(), reader, lease: Mutex::new(None), mark: None, _lock: None })
     }
+
+    /// Begins a transaction that writes. Its first statements take the write lock and compare the term.
+    pub(super) async fn begin(&self, term: Term) -> Result<Work, StoreError> {
+        let mut work = self.begin_unfenced().await?;
+        if newest_term(&mut work).await? == term { Ok(work) } else { Err(StoreError::Deposed(term.0)) }
+    }
+
+    /// Begins a transaction that writes without a term.
+    pub(super) async fn begin_unfenced(&self) -> Result<Work, StoreError> {
+        // A transaction that read first and wrote later could not get the lock any more.
+        Ok(Work::Sqlite(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    /// Begins a transaction that reads.
+    pub(super) async fn read(&self) -> Result<Work, StoreError> {
+        Ok(Work::Sqlite(self.reader.begin().await?))
+    }
+
+    pub(super) async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        let lease = self.lease.lock().await;
+        let Some(held) = lease.as_ref().filter(|held| held.until > Instant::now()) else { return Ok(None) };
+        let term = newest_term(&mut self.read().await?).await?;
+        Ok(Some(Leader { term, holder: held.holder.clone(), remaining: held.until - Instant::now() }))
+    }
+
+    pub(super) async fn claim(&self, holder: &str, ttl: Duration) -> Result<Claim, StoreError> {
+        let mut lease = self.lease.lock().await;
+        let until = Instant::now() + ttl;
+        let mut work = self.begin_unfenced().await?;
+        if let Some(held) = lease.as_ref().filter(|held| held.until > Instant::now() && held.holder != holder) {
+            let (holder, remaining) = (held.holder.clone(), held.until - Instant::now());
+            return Ok(Claim::HeldBy(Leader { term: newest_term(&mut work).await?, holder, remaining }));
+        }
+        let taken = sql("UPDATE lease SET term = term + 1, holder = $1 WHERE id = 1 RETURNING term").bind(holder);
+        let row = work.row(taken).await?.ok_or_else(|| damaged("the lease", "its row is gone"))?;
+        let term = Term(row.number("term")?);
+        work.commit().await?;
+        *lease = Some(Held { holder: holder.to_owned(), until });
+        Ok(Claim::Taken(term))
+    }
+
+    pub(super) async fn renew(&self, term: Term, ttl: Duration) -> Result<(), StoreError> {
+        let mut lease = self.lease.lock().await;
+        let newest = newest_term(&mut self.read().await?).await?;
+        match lease.as_mut() {
+            Some(held) if newest == term => {
+                held.until = Instant::now() + ttl;
+                Ok(())
+            }
+            _ => Err(StoreError::Deposed(term.0)),
+        }
+    }
+
+    pub(super) async fn release(&self, term: Term) -> Result<(), StoreError> {
+        let mut lease = self.lease.lock().await;
+        if newest_term(&mut self.read().await?).await? == term {
+            *lease = None;
+        }
+        Ok(())
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    // A connection that is closed takes an in-memory database with it.
+    SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
+}
+
+async fn newest_term(work: &mut Work) -> Result<Term, StoreError> {
+    let row = work.row(sql("SELECT term FROM lease WHERE id = 1")).await?;
+    Ok(Term(row.ok_or_else(|| damaged("the lease", "its row is gone"))?.number("term")?))
 }
 
 fn lock(file: &Path) -> Result<File, StoreError> {
@@ -96,131 +160,5 @@ fn lock(file: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(file.display().to_string())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
-    MIGRATIONS.run(pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => {
-            StoreError::Newer { found, known: MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0) }
-        }
-        other => StoreError::Migration(other),
-    })
-}
-
-/// Takes the next term and checks (or, in a new store, writes) what the store is.
-async fn take_over(pool: &SqlitePool, options: &SqliteOptions) -> Result<i64, StoreError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let term: i64 =
-        sqlx::query_scalar("UPDATE lease SET term = term + 1 RETURNING term").fetch_one(&mut *transaction).await?;
-    let stored = sqlx::query("SELECT value FROM meta WHERE key = 'shape'").fetch_optional(&mut *transaction).await?;
-    match stored {
-        Some(row) => {
-            let bytes: &[u8] = row.try_get("value")?;
-            let stored = read_shape(bytes)?;
-            if stored != options.shape {
-                return Err(StoreError::OtherShape { stored: name(stored), asked: name(options.shape) });
-            }
-        }
-        None => {
-            let insert = "INSERT INTO meta (key, value) VALUES (?, ?)";
-            let shape = write_shape(options.shape);
-            sqlx::query(insert).bind("shape").bind(shape).execute(&mut *transaction).await?;
-            let lineage = options.lineage.to_vec();
-            sqlx::query(insert).bind("lineage").bind(lineage).execute(&mut *transaction).await?;
-        }
-    }
-    transaction.commit().await?;
-    Ok(term)
-}
-
-fn name(shape: Shape) -> String {
-    format!("{} shards of {} buckets", shape.shards, shape.bucket)
-}
-
-fn write_shape(shape: Shape) -> Vec<u8> {
-    [shape.shards, shape.bucket.seconds(), HASH_ID].iter().flat_map(|number| number.to_le_bytes()).collect()
-}
-
-fn read_shape(bytes: &[u8]) -> Result<Shape, StoreError> {
-    let numbers: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
-    match numbers.as_slice() {
-        [shards, seconds, HASH_ID] => {
-            let bucket = Span::from_seconds(u64::from(*seconds)).map_err(|error| damaged("the shape", error))?;
-            Ok(Shape { shards: *shards, bucket })
-        }
-        _ => Err(damaged("the shape", "it names another hash")),
-    }
-}
-
-impl Store for SqliteStore {
-    fn shape(&self) -> Shape {
-        self.shape
-    }
-
-    fn load(&self) -> Answer<'_, Loaded> {
-        Box::pin(read::load(&self.reader, self.shape))
-    }
-
-    fn apply(&self, writes: Vec<Write>) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            for write in &writes {
-                match write {
-                    Write::Open(open) => write::open(&mut transaction, open).await?,
-                    Write::Commit(commit) => write::commit(&mut transaction, commit).await?,
-                }
-            }
-            Ok(transaction.commit().await?)
-        })
-    }
-
-    fn assigned(&self, number: u64) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            write::meta(&mut transaction, "assignment", number).await?;
-            Ok(transaction.commit().await?)
-        })
-    }
-
-    fn resume(&self) -> Answer<'_, Resume> {
-        Box::pin(read::resume(&self.reader))
-    }
-
-    fn buckets(&self, after: Option<EventMillis>, up_to: EventMillis, limit: u32) -> Answer<'_, Vec<EventMillis>> {
-        Box::pin(read::buckets(&self.reader, after, up_to, limit))
-    }
-
-    fn log(&self, bucket: EventMillis) -> Answer<'_, (Vec<LogEntry>, Vec<String>)> {
-        Box::pin(read::log(&self.reader, bucket))
-    }
-
-    fn finish(&self, finished: Finished) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            write::finish(&mut transaction, finished).await?;
-            Ok(transaction.commit().await?)
-        })
-    }
-
-    fn records(&self, range: Range, after: u64, min_score: f64, limit: u32) -> Answer<'_, Vec<AnomalyRecord>> {
-        Box::pin(read::records(&self.reader, range, after, min_score, limit))
-    }
-
-    fn recent_records(&self, since_ms: EventMillis, min_score: f64) -> Answer<'_, Vec<AnomalyRecord>> {
-        Box::pin(read::recent_records(&self.reader, since_ms, min_score))
-    }
-
-    fn alerts(&self, range: Range, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Alert)>> {
-        Box::pin(read::alerts(&self.reader, range, after, limit))
-    }
-
-    fn prune(&self, before: EventMillis, limit: u32) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            let gone = write::prune(&mut transaction, before, limit).await?;
-            transaction.commit().await?;
-            Ok(unsigned(i64::try_from(gone).unwrap_or(i64::MAX)))
-        })
     }
 }

@@ -1,167 +1,184 @@
 //! Statements that write, each within a transaction of the caller's.
 
-use prost::Message as _;
-use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::v1;
-use sqlx::SqliteConnection;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CommitWrite, Finished, LogKind, OpenWrite, StoreError, rows::signed};
+use prost::Message as _;
+use spikewatch_proto::{
+    convert::{cluster::Incarnation, commit::Pair, results::AnomalyRecord},
+    v1,
+};
+
+use super::{
+    CommitWrite, Enrolled, Finished, LogEntry, LogKind, OpenWrite, StoreError, Write, outbox,
+    sql::{Value, Work, sql},
+};
 use crate::execution::Execution;
 
 type Done = Result<(), StoreError>;
 
-pub(super) async fn open(db: &mut SqliteConnection, open: &OpenWrite) -> Done {
+/// Applies opens and commits in their order. What they have in common is written together, so that a transaction has a
+/// few statements per shard however many collectors there are.
+pub(super) async fn apply(work: &mut Work, writes: &[Write]) -> Done {
+    let mut pairs: BTreeMap<(u32, &Incarnation), Pair> = BTreeMap::new();
+    let mut members: BTreeMap<&Incarnation, Enrolled> = BTreeMap::new();
+    let mut missing = BTreeSet::new();
+    let mut entries: Vec<(&CommitWrite, &LogEntry)> = Vec::new();
+    for write in writes {
+        match write {
+            Write::Open(write) => open(work, write).await?,
+            Write::Commit(write) => {
+                move_on(work, write).await?;
+                pairs.extend(write.pairs.iter().map(|(of, pair)| ((write.shard, of), *pair)));
+                members.extend(write.members.iter().map(|(of, enrolled)| (of, *enrolled)));
+                missing.extend(write.missing.iter().map(|(bucket, site, collector)| (*bucket, site, collector)));
+                entries.extend(write.log.iter().map(|entry| (write, entry)));
+            }
+        }
+    }
+    let pairs: Vec<_> = pairs.iter().map(|((shard, of), pair)| row_of_pair(*shard, of, pair)).collect();
+    work.insert(
+        "INSERT INTO pair (shard, site, collector, incarnation, bucket, seq)",
+        &pairs,
+        "ON CONFLICT (shard, site, collector, incarnation) DO UPDATE SET bucket = excluded.bucket, seq = excluded.seq",
+    )
+    .await?;
+    enrol(work, &members).await?;
+    let entries: Vec<_> = entries.into_iter().map(|(commit, entry)| row_of_entry(commit, entry)).collect();
+    work.insert("INSERT INTO commit_log (shard, commit_no, bucket, kind, windows, blob)", &entries, "").await?;
+    let missing: Vec<[Value<'_>; 3]> = missing
+        .into_iter()
+        .map(|(bucket, site, collector)| [bucket.into(), Value::Text(site), Value::Text(collector)])
+        .collect();
+    work.insert("INSERT INTO missing (bucket, site, collector)", &missing, "ON CONFLICT DO NOTHING").await
+}
+
+fn row_of_pair<'a>(shard: u32, of: &'a Incarnation, pair: &Pair) -> [Value<'a>; 6] {
+    let [site, collector, id] = identity(of);
+    [shard.into(), site, collector, id, pair.bucket.into(), pair.seq.into()]
+}
+
+fn row_of_entry<'a>(commit: &CommitWrite, entry: &'a LogEntry) -> [Value<'a>; 6] {
+    let kind = u32::from(entry.kind == LogKind::Correction).into();
+    let (bucket, windows) = (entry.bucket.into(), entry.windows.into());
+    [commit.shard.into(), commit.commit_no.into(), bucket, kind, windows, Value::Bytes(&entry.blob)]
+}
+
+fn row_of_member<'a>(of: &'a Incarnation, enrolled: &Enrolled) -> [Value<'a>; 7] {
+    let [site, collector, id] = identity(of);
+    let Enrolled { last_bucket, retired, absent, last_heard } = *enrolled;
+    [site, collector, id, last_bucket.into(), retired.into(), absent.into(), last_heard.into()]
+}
+
+fn row_of_record<'a>(record: &'a AnomalyRecord, message: &'a [u8]) -> [Value<'a>; 6] {
+    let AnomalyRecord { finalised, finalised_ms, bucket_start, job, record_score, .. } = record;
+    let (number, at, bucket) = ((*finalised).into(), (*finalised_ms).into(), (*bucket_start).into());
+    [number, at, bucket, Value::Text(job), Value::Real(*record_score), Value::Bytes(message)]
+}
+
+fn identity(of: &Incarnation) -> [Value<'_>; 3] {
+    [of.site.as_str().into(), of.collector.as_str().into(), of.id.as_slice().into()]
+}
+
+/// A new epoch. It must be the one that follows: whoever thought of it knew the newest one.
+async fn open(work: &mut Work, open: &OpenWrite) -> Done {
     let OpenWrite { shard, epoch, owner, assignment } = open;
-    let written = sqlx::query(
-        "INSERT INTO shard (shard, epoch, owner, assignment, commit_no, bucket, digest) VALUES (?1, ?2, ?3, ?4, 0, NULL, 0)
-         ON CONFLICT (shard) DO UPDATE SET epoch = ?2, owner = ?3, assignment = ?4 WHERE epoch = ?2 - 1",
-    )
+    let raised = sql("UPDATE shard SET epoch = epoch + 1, owner = $3, assignment = $4
+         WHERE shard = $1 AND epoch = $2 - 1 RETURNING epoch")
     .bind(*shard)
-    .bind(signed(*epoch))
-    .bind(owner)
-    .bind(signed(*assignment))
-    .execute(db)
-    .await?;
-    if written.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict(*shard)) }
+    .bind(*epoch)
+    .bind(owner.as_str())
+    .bind(*assignment);
+    if work.row(raised).await?.is_none() {
+        return Err(StoreError::Conflict(*shard));
+    }
+    // Running totals of the owner before mean nothing any more.
+    work.execute(sql("DELETE FROM site_total WHERE shard = $1 AND epoch < $2").bind(*shard).bind(*epoch)).await?;
+    Ok(())
 }
 
-pub(super) async fn commit(db: &mut SqliteConnection, commit: &CommitWrite) -> Done {
-    let moved = sqlx::query(
-        "UPDATE shard SET commit_no = ?3, bucket = ?4, digest = ?5 WHERE shard = ?1 AND epoch = ?2 AND commit_no = ?3 - 1",
-    )
+async fn move_on(work: &mut Work, commit: &CommitWrite) -> Done {
+    let sum = |kind| commit.log.iter().filter(|entry| entry.kind == kind).map(|entry| entry.windows).sum::<u64>();
+    let moved = sql("UPDATE shard SET commit_no = $3, bucket = $4, digest = $5, windows = windows + $6,
+         corrections = corrections + $7 WHERE shard = $1 AND epoch = $2 AND commit_no = $3 - 1")
     .bind(commit.shard)
-    .bind(signed(commit.epoch))
-    .bind(signed(commit.commit_no))
-    .bind(signed(commit.bucket))
-    .bind(commit.digest.cast_signed())
-    .execute(&mut *db)
-    .await?;
-    if moved.rows_affected() != 1 {
-        return Err(StoreError::Conflict(commit.shard));
-    }
-    for (of, pair) in &commit.pairs {
-        sqlx::query(
-            "INSERT INTO pair (shard, site, collector, incarnation, bucket, seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET bucket = ?5, seq = ?6",
-        )
-        .bind(commit.shard)
-        .bind(of.site.as_str())
-        .bind(of.collector.as_str())
-        .bind(of.id.as_slice())
-        .bind(signed(pair.bucket))
-        .bind(signed(pair.seq))
-        .execute(&mut *db)
-        .await?;
-    }
-    for (of, enrolled) in &commit.members {
-        sqlx::query(
-            "INSERT INTO member (site, collector, incarnation, last_bucket, retired) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET last_bucket = ?4, retired = ?5",
-        )
-        .bind(of.site.as_str())
-        .bind(of.collector.as_str())
-        .bind(of.id.as_slice())
-        .bind(signed(enrolled.last_bucket))
-        .bind(enrolled.retired)
-        .execute(&mut *db)
-        .await?;
-    }
-    for entry in &commit.log {
-        sqlx::query("INSERT INTO commit_log (shard, commit_no, bucket, kind, windows, blob) VALUES (?, ?, ?, ?, ?, ?)")
-            .bind(commit.shard)
-            .bind(signed(commit.commit_no))
-            .bind(signed(entry.bucket))
-            .bind(match entry.kind {
-                LogKind::Windows => 0,
-                LogKind::Correction => 1,
-            })
-            .bind(signed(entry.windows))
-            .bind(entry.blob.as_slice())
-            .execute(&mut *db)
-            .await?;
-    }
-    for (bucket, site, collector) in &commit.missing {
-        sqlx::query("INSERT OR IGNORE INTO missing (bucket, site, collector) VALUES (?, ?, ?)")
-            .bind(signed(*bucket))
-            .bind(site)
-            .bind(collector)
-            .execute(&mut *db)
-            .await?;
-    }
+    .bind(commit.epoch)
+    .bind(commit.commit_no)
+    .bind(commit.bucket)
+    .bind(Value::Bits(commit.digest))
+    .bind(sum(LogKind::Windows))
+    .bind(sum(LogKind::Correction));
+    if work.execute(moved).await? == 1 { Ok(()) } else { Err(StoreError::Conflict(commit.shard)) }
+}
+
+/// Writes roster entries.
+pub(super) async fn enrol(work: &mut Work, members: &BTreeMap<&Incarnation, Enrolled>) -> Done {
+    let members: Vec<_> = members.iter().map(|(of, enrolled)| row_of_member(of, enrolled)).collect();
+    work.insert(
+        "INSERT INTO member (site, collector, incarnation, last_bucket, retired, absent, last_heard_ms)",
+        &members,
+        "ON CONFLICT (site, collector, incarnation) DO UPDATE SET last_bucket = excluded.last_bucket,
+         retired = excluded.retired, absent = excluded.absent, last_heard_ms = excluded.last_heard_ms",
+    )
+    .await
+}
+
+/// Sets a single number.
+pub(super) async fn counter(work: &mut Work, name: &'static str, number: u64) -> Done {
+    let set = "INSERT INTO counter (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    work.execute(sql(set).bind(name).bind(number)).await?;
     Ok(())
 }
 
-/// Sets a number in `meta`.
-pub(super) async fn meta(db: &mut SqliteConnection, key: &'static str, number: u64) -> Done {
-    sqlx::query("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")
-        .bind(key)
-        .bind(signed(number))
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn finish(db: &mut SqliteConnection, finished: Finished) -> Done {
+pub(super) async fn finish(work: &mut Work, finished: Finished) -> Done {
     if let Some(bucket) = finished.scored {
-        meta(db, "scored", bucket).await?;
+        counter(work, "scored", bucket).await?;
     }
-    for record in finished.records {
-        let insert = sqlx::query(
-            "INSERT INTO anomaly_record (finalised, finalised_ms, bucket, job, score, message) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(signed(record.finalised))
-        .bind(signed(record.finalised_ms))
-        .bind(signed(record.bucket_start))
-        .bind(record.job.clone())
-        .bind(record.record_score);
-        insert.bind(v1::AnomalyRecord::from(record).encode_to_vec()).execute(&mut *db).await?;
+    if let Some(last) = finished.records.last() {
+        counter(work, "finalised", last.finalised).await?;
+    }
+    let encoded = |record: &AnomalyRecord| v1::AnomalyRecord::from(record.clone()).encode_to_vec();
+    let messages: Vec<Vec<u8>> = finished.records.iter().map(encoded).collect();
+    let head = "INSERT INTO anomaly_record (finalised, finalised_ms, bucket, job, score, message)";
+    let rows: Vec<_> =
+        finished.records.iter().zip(&messages).map(|(record, message)| row_of_record(record, message)).collect();
+    work.insert(head, &rows, "").await?;
+    if let Some(last) = finished.executions.last() {
+        counter(work, "execution", last.number).await?;
     }
     for execution in finished.executions {
-        write_execution(db, execution).await?;
+        write_execution(work, execution, &finished.sinks).await?;
     }
     Ok(())
 }
 
-async fn write_execution(db: &mut SqliteConnection, execution: Execution) -> Done {
-    sqlx::query(
-        "INSERT INTO execution (number, rule, at_ms, alerts, held_back, expired, young, warning)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(signed(execution.number))
-    .bind(execution.rule_id)
-    .bind(signed(execution.at))
-    .bind(signed(execution.alerts.len() as u64))
-    .bind(signed(execution.held_back as u64))
-    .bind(signed(execution.expired as u64))
-    .bind(signed(execution.young))
-    .bind(execution.warning)
-    .execute(&mut *db)
-    .await?;
+async fn write_execution(work: &mut Work, execution: Execution, sinks: &[String]) -> Done {
+    let insert = sql("INSERT INTO execution (number, rule, at_ms, alerts, held_back, expired, young, warning)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+    .bind(execution.number)
+    .bind(execution.rule_id.as_str())
+    .bind(execution.at)
+    .bind(execution.alerts.len() as u64)
+    .bind(execution.held_back as u64)
+    .bind(execution.expired as u64)
+    .bind(execution.young)
+    .bind(Value::MaybeText(execution.warning.as_deref()));
+    work.execute(insert).await?;
     for alert in execution.alerts {
-        let insert = sqlx::query(
-            "INSERT INTO alert (id, version, bucket, created_ms, message) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET version = ?2, message = ?5 WHERE version < ?2",
-        )
-        .bind(alert.id.clone())
-        .bind(alert.version)
-        .bind(signed(alert.bucket_start))
-        .bind(signed(alert.created));
-        insert.bind(v1::Alert::from(alert).encode_to_vec()).execute(&mut *db).await?;
+        let (id, version, created) = (alert.id.clone(), alert.version, alert.created);
+        let bucket = alert.bucket_start;
+        let message = v1::Alert::from(alert).encode_to_vec();
+        let upsert = sql("INSERT INTO alert (id, version, bucket, created_ms, message) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, message = excluded.message
+             WHERE alert.version < excluded.version")
+        .bind(id.as_str())
+        .bind(version)
+        .bind(bucket)
+        .bind(created)
+        .bind(message.as_slice());
+        // An older version, or the same again, changes nothing and is sent nowhere.
+        if work.execute(upsert).await? > 0 {
+            outbox::put(work, sinks, &id, version, created).await?;
+        }
     }
     Ok(())
-}
-
-pub(super) async fn prune(db: &mut SqliteConnection, before: EventMillis, limit: u32) -> Result<u64, StoreError> {
-    let gone = sqlx::query(
-        "DELETE FROM commit_log WHERE id IN (SELECT id FROM commit_log WHERE bucket < ? ORDER BY bucket LIMIT ?)",
-    )
-    .bind(signed(before))
-    .bind(limit)
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
-    if gone < u64::from(limit) {
-        sqlx::query("DELETE FROM missing WHERE bucket < ?").bind(signed(before)).execute(db).await?;
-    }
-    Ok(gone)
 }
