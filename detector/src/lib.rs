@@ -188,8 +188,14 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         late_horizon_ms: (!seams.clock.is_event_time()).then_some(FORGET_AFTER_MS),
     };
     let (control, assignments) = service::control::start(Arc::clone(&store), term, loaded.assignment, seams);
-    let (committer, committed) =
-        committer::start((Arc::clone(&store), term), loaded, closing, assignments.clone(), Arc::clone(&counters), seams);
+    let (committer, committed) = committer::start(
+        (Arc::clone(&store), term),
+        loaded,
+        closing,
+        assignments.clone(),
+        Arc::clone(&counters),
+        seams,
+    );
     let parts = analysis::Parts {
         store: Arc::clone(&store),
         term,

@@ -17,6 +17,7 @@ use crate::{
         text::{LogFilter, Slot},
     },
     failure::Outcome,
+    inspect::InspectArguments,
     score::ScoreArguments,
 };
 
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Replay(ReplayArguments),
     /// Score the values of a CSV
     Score(ScoreArguments),
+    /// Look into a detector's store
+    Inspect(InspectArguments),
     /// Check a configuration, or show what is in effect
     Config(ConfigArguments),
 }

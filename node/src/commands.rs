@@ -18,6 +18,7 @@ use crate::{
     },
     demo_command,
     failure::{Failure, Outcome},
+    inspect::{self, InspectArguments},
     replay,
     roles::{self, Role},
     score::{self, ScoreArguments},
@@ -75,6 +76,14 @@ pub(crate) fn score(arguments: ScoreArguments) -> Outcome {
         65 => Failure::NoInput(error.to_string()),
         _ => Failure::Io(error.to_string()),
     })
+}
+
+/// `inspect`
+///
+/// # Errors
+/// What is asked for can't be read.
+pub(crate) fn inspect(arguments: &InspectArguments) -> Outcome {
+    runtime()?.block_on(inspect::run(arguments))
 }
 
 /// `config`

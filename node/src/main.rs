@@ -4,7 +4,7 @@
 //! ```text
 //! cli ─▶ commands ─▶ config ─▶ roles: detector, aggregator, collector, each behind a port of its own (serving)
 //!                 ├▶ replay, demo_command ─▶ cluster: all roles on an event-time clock ─▶ results, over gRPC
-//!                 └▶ score
+//!                 └▶ score, inspect
 //! telemetry: logs, traces and metrics of all of them
 //! ```
 
@@ -16,6 +16,7 @@ mod demo;
 mod demo_command;
 mod failure;
 mod human;
+mod inspect;
 mod replay;
 mod results;
 mod roles;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Detector(arguments) => commands::run(&arguments, &[Role::Detector]),
         Command::Replay(arguments) => commands::replay(&arguments),
         Command::Score(arguments) => commands::score(arguments),
+        Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Config(arguments) => commands::config(&arguments),
     })
 }

@@ -202,9 +202,9 @@ fn installed() -> Option<PathBuf> {
     versions.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let newest_first = versions.into_iter().rev().map(|(_, bin)| bin);
-    newest_first.chain(std::env::split_paths(&path)).find(|bin| {
-        ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| bin.join(program).is_file())
-    })
+    newest_first
+        .chain(std::env::split_paths(&path))
+        .find(|bin| ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| bin.join(program).is_file()))
 }
 
 /// A shell script's command, run by somebody whom the server accepts. Its arguments follow.

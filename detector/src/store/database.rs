@@ -12,8 +12,8 @@ use spikewatch_proto::{
 };
 
 use super::{
-    Answer, Claim, Enrolled, Finished, Kept, Leader, Loaded, LogEntry, Parcel, Range, Resume, Settled, SnapshotId, Store,
-    StoreError, StoreOptions, Term, Write,
+    Answer, Claim, Enrolled, Finished, Kept, Leader, Loaded, LogEntry, Parcel, Range, Resume, Settled, SnapshotId,
+    Store, StoreError, StoreOptions, Term, Write,
     error::damaged,
     lineage,
     mark::{self, Standing},
@@ -157,7 +157,8 @@ fn write_shape(shape: Shape) -> Vec<u8> {
 pub(super) async fn stored_shape(work: &mut Work) -> Result<Shape, StoreError> {
     let row = work.row(sql("SELECT value FROM meta WHERE key = 'shape'")).await?;
     let row = row.ok_or_else(|| damaged("the shape", "there is none"))?;
-    let numbers: Vec<u32> = row.bytes("value")?.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
+    let numbers: Vec<u32> =
+        row.bytes("value")?.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect();
     match numbers.as_slice() {
         [shards, seconds, HASH_ID] => {
             let bucket = Span::from_seconds(u64::from(*seconds)).map_err(|error| damaged("the shape", error))?;
@@ -184,7 +185,13 @@ impl Store for Database {
     fn claim<'a>(&'a self, holder: &'a str, ttl: Duration) -> Answer<'a, Claim> {
         Box::pin(async move {
             match &self.engine {
-                Engine::Sqlite(engine) => engine.claim(holder, ttl).await,
+                Engine::Sqlite(engine) => {
+                    let claim = engine.claim(holder, ttl).await?;
+                    if let Some(mark) = &engine.mark {
+                        mark.write(&self.standing().await?).await;
+                    }
+                    Ok(claim)
+                }
                 Engine::Postgres(engine) => engine.claim(holder, ttl).await,
             }
         })
@@ -298,5 +305,15 @@ impl Store for Database {
 
     fn prune(&self, term: Term, kept: Kept, before: EventMillis, limit: u32) -> Answer<'_, u64> {
         Box::pin(async move { self.write(term, async |work| prune::prune(work, kept, before, limit).await).await })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            match &self.engine {
+                Engine::Sqlite(engine) => engine.close().await,
+                Engine::Postgres(engine) => engine.close().await,
+            }
+            Ok(())
+        })
     }
 }

@@ -6,6 +6,14 @@ pub enum StoreError {
     /// The address is none that this program can open.
     #[error("store {0:?}: expected sqlite::memory:, sqlite:///path or postgres://user@host/database")]
     Address(String),
+    /// There is no database, or it lets nobody in.
+    #[error("store {address}: {source}")]
+    Unopened {
+        /// Its address, without the password.
+        address: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The database refused or failed. Nothing was written.
     #[error("store: {0}")]
     Database(#[from] sqlx::Error),
@@ -42,7 +50,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// SQLite's locks don't hold there.
-    #[error("store {path} lies on a network filesystem ({kind}), where locks do not hold: use a local disk, or PostgreSQL")]
+    #[error(
+        "store {path} lies on a network filesystem ({kind}), where locks do not hold: use a local disk, or PostgreSQL"
+    )]
     NetworkFilesystem {
         /// The store's file.
         path: String,

@@ -10,7 +10,6 @@
 //! show when a collector has trimmed more than the store's pairs cover.
 
 use std::{
-    fmt::Write as _,
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     StoreError,
+    inspect::hexadecimal,
     sql::{Work, sql},
 };
 
@@ -82,12 +82,7 @@ impl Mark {
     /// Writes it.
     pub(super) async fn write(&self, standing: &Standing) {
         let new = self.path.with_added_extension("new");
-        let mut text = String::with_capacity(64);
-        for byte in standing.lineage {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        let _ = writeln!(text, " {}", standing.progress);
+        let text = format!("{} {}\n", hexadecimal(&standing.lineage), standing.progress);
         let written = async {
             tokio::fs::write(&new, text).await?;
             tokio::fs::rename(&new, &self.path).await
@@ -109,7 +104,8 @@ fn parse(text: &str) -> Option<Standing> {
 
 /// How far a store is: a number that every claim, open and commit raises.
 pub(super) async fn progress(work: &mut Work) -> Result<u64, StoreError> {
-    let sum = "SELECT term + (SELECT COALESCE(SUM(epoch + commit_no), 0) FROM shard) AS progress FROM lease WHERE id = 1";
+    let sum =
+        "SELECT term + (SELECT COALESCE(SUM(epoch + commit_no), 0) FROM shard) AS progress FROM lease WHERE id = 1";
     Ok(work.row(sql(sum)).await?.map_or(Ok(0), |row| row.number("progress"))?)
 }
 

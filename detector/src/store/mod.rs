@@ -15,6 +15,7 @@
 mod database;
 mod error;
 mod filesystem;
+pub mod inspect;
 mod lease;
 mod lineage;
 mod mark;
@@ -122,18 +123,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Takes the oldest alerts that wait for a sink and are due, at most `limit`. Nobody else gets them before `until_ms`;
     /// after it whoever asks does, so a sink gets an alert at least once.
-    fn take_parcels(
-        &self,
-        term: Term,
-        sink: String,
-        now_ms: u64,
-        until_ms: u64,
-        limit: u32,
-    ) -> Answer<'_, Vec<Parcel>>;
+    fn take_parcels(&self, term: Term, sink: String, now_ms: u64, until_ms: u64, limit: u32)
+    -> Answer<'_, Vec<Parcel>>;
     /// Notes what became of a parcel that was taken under this term.
     fn settle(&self, term: Term, number: u64, settled: Settled, now_ms: u64) -> Answer<'_, ()>;
 
     /// Forgets what lies before `before`, ms; at most `limit` rows a call. Returns how many went; fewer than `limit` is
     /// the end of it.
     fn prune(&self, term: Term, kept: Kept, before: EventMillis, limit: u32) -> Answer<'_, u64>;
+
+    /// Ends what is under way and closes all connections. After it everything fails.
+    fn close(&self) -> Answer<'_, ()>;
 }

@@ -30,6 +30,9 @@ const LIMITS: &str = "SET lock_timeout = '5s'; SET statement_timeout = '30s';
 /// The same from this side: the server's limits don't reach across a network that is cut.
 const DEADLINE: Duration = Duration::from_secs(40);
 
+/// How long a server that can't be reached is waited for.
+const UNREACHABLE: Duration = Duration::from_secs(10);
+
 /// The clock that leases are judged by: the database's, and not the start of the transaction; ms since 1970.
 macro_rules! now_ms {
     () => {
@@ -105,10 +108,11 @@ impl Server {
         let pool = |connections: u32| {
             PgPoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(DEADLINE)
+                .acquire_timeout(UNREACHABLE)
                 .after_connect(move |connection, _| Box::pin(set(connection, limits)))
         };
-        let writers = pool(WRITERS).connect_with(options.clone()).await?;
+        let unopened = |source| StoreError::Unopened { address: without_password(url), source };
+        let writers = pool(WRITERS).connect_with(options.clone()).await.map_err(unopened)?;
         let readers = pool(READERS).connect_lazy_with(options);
         let system = match sqlx::query(SYSTEM).execute(&writers).await {
             Ok(_) => SYSTEM,
@@ -154,6 +158,11 @@ impl Server {
 
 /// Leading.
 impl Server {
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+
     pub(super) async fn leader(&self) -> Result<Option<Leader>, StoreError> {
         let mut work = self.read().await?;
         leader(&mut work).await
@@ -166,8 +175,14 @@ impl Server {
         }
         let mut work = self.begin_unfenced().await?;
         let take = concat!(
-            "UPDATE lease SET term = term + 1, holder = $1, expires_ms = ", now_ms!(), " + $2
-             WHERE id = 1 AND (holder = $1 OR expires_ms <= ", now_ms!(), ") RETURNING term, system, ", now_ms!(), " AS now"
+            "UPDATE lease SET term = term + 1, holder = $1, expires_ms = ",
+            now_ms!(),
+            " + $2
+             WHERE id = 1 AND (holder = $1 OR expires_ms <= ",
+            now_ms!(),
+            ") RETURNING term, system, ",
+            now_ms!(),
+            " AS now"
         );
         let Some(row) = work.row(sql(take).bind(holder).bind(millis(ttl))).await? else {
             // Another one was faster. If its lease is over already, the next claim will find that out.
@@ -178,11 +193,15 @@ impl Server {
             };
         };
         let (term, now_ms, known) = (Term(row.number("term")?), row.number("now")?, row.text("system")?.to_owned());
-        let present = work.row(sql(self.system)).await?.map_or(Ok(String::new()), |row| row.text("present").map(str::to_owned))?;
+        let present = work
+            .row(sql(self.system))
+            .await?
+            .map_or(Ok(String::new()), |row| row.text("present").map(str::to_owned))?;
         if present != known {
             if !known.is_empty() {
                 tracing::error!(
-                    known, present,
+                    known,
+                    present,
                     "the database failed over or was restored since the last leader: the store begins a new lineage"
                 );
                 let reason = format!("the database was {known}, is {present}");
@@ -202,7 +221,9 @@ impl Server {
     pub(super) async fn renew(&self, term: Term, ttl: Duration) -> Result<(), StoreError> {
         let mut work = self.begin_unfenced().await?;
         let extend = concat!(
-            "UPDATE lease SET expires_ms = ", now_ms!(), " + $2 WHERE id = 1 AND term = $1 AND holder <> '' RETURNING system"
+            "UPDATE lease SET expires_ms = ",
+            now_ms!(),
+            " + $2 WHERE id = 1 AND term = $1 AND holder <> '' RETURNING system"
         );
         let Some(row) = work.row(sql(extend).bind(term.0).bind(millis(ttl))).await? else {
             return Err(StoreError::Deposed(term.0));
@@ -216,14 +237,20 @@ impl Server {
 
     pub(super) async fn release(&self, term: Term) -> Result<(), StoreError> {
         let mut work = self.begin_unfenced().await?;
-        work.execute(sql("UPDATE lease SET holder = '', expires_ms = 0 WHERE id = 1 AND term = $1").bind(term.0)).await?;
+        work.execute(sql("UPDATE lease SET holder = '', expires_ms = 0 WHERE id = 1 AND term = $1").bind(term.0))
+            .await?;
         work.commit().await
     }
 }
 
 async fn leader(work: &mut Work) -> Result<Option<Leader>, StoreError> {
-    let select = concat!("SELECT term, holder, expires_ms - ", now_ms!(), " AS remaining FROM lease
-                          WHERE id = 1 AND holder <> '' AND expires_ms > ", now_ms!());
+    let select = concat!(
+        "SELECT term, holder, expires_ms - ",
+        now_ms!(),
+        " AS remaining FROM lease
+                          WHERE id = 1 AND holder <> '' AND expires_ms > ",
+        now_ms!()
+    );
     let Some(row) = work.row(sql(select)).await? else { return Ok(None) };
     // The clock goes on between the two looks at it.
     let remaining = Duration::from_millis(row.number("remaining").unwrap_or(0));
@@ -293,16 +320,14 @@ async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, 
 /// A commit is acknowledged, then collectors forget what it holds: a server that may lose it is refused.
 async fn check_durable(pool: &PgPool) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await?;
-    let mut show = async |statement: &'static str| {
-        sqlx::query_scalar::<_, String>(statement).fetch_one(&mut *connection).await
-    };
+    let mut show =
+        async |statement: &'static str| sqlx::query_scalar::<_, String>(statement).fetch_one(&mut *connection).await;
     let fsync = show("SHOW fsync").await?;
     let synchronous = show("SHOW synchronous_commit").await?;
     let standbys = show("SHOW synchronous_standby_names").await?;
     let replicas: String = show("SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_replication").await?;
-    let refused = |setting, value, consequence, remedy| {
-        Err(StoreError::NotDurable { setting, value, consequence, remedy })
-    };
+    let refused =
+        |setting, value, consequence, remedy| Err(StoreError::NotDurable { setting, value, consequence, remedy });
     if fsync == "off" {
         let consequence = "loses or damages the store when power fails";
         return refused("fsync", fsync, consequence, "turn it on, or set detector.durable = false");

@@ -107,7 +107,8 @@ pub(super) async fn log(work: &mut Work, bucket: EventMillis) -> Read<(Vec<LogEn
         Ok(LogEntry { bucket, kind, windows: row.number("windows")?, blob: row.bytes("blob")?.to_vec() })
     };
     let entries = work.rows(entries.bind(bucket)).await?.iter().map(entry).collect::<Read<_>>()?;
-    let missing = work.rows(sql("SELECT DISTINCT site FROM missing WHERE bucket = $1 ORDER BY site").bind(bucket)).await?;
+    let missing =
+        work.rows(sql("SELECT DISTINCT site FROM missing WHERE bucket = $1 ORDER BY site").bind(bucket)).await?;
     Ok((entries, missing.iter().map(|row| Ok(row.text("site")?.to_owned())).collect::<Read<_>>()?))
 }
 

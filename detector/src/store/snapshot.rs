@@ -37,11 +37,13 @@ pub(super) async fn finish(work: &mut Work, id: &SnapshotId, parts: u32) -> Resu
 
 /// The usable ones with the number of their parts, newest first.
 pub(super) async fn list(work: &mut Work) -> Result<Vec<(SnapshotId, u32)>, StoreError> {
-    let usable = "SELECT bucket, jobs, version, parts FROM snapshot WHERE parts IS NOT NULL ORDER BY bucket DESC, version DESC";
+    let usable =
+        "SELECT bucket, jobs, version, parts FROM snapshot WHERE parts IS NOT NULL ORDER BY bucket DESC, version DESC";
     let small = |number: u64| u32::try_from(number).map_err(|error| damaged("a snapshot", error));
     let mut found = Vec::new();
     for row in work.rows(sql(usable)).await? {
-        let (bucket, jobs, version) = (row.number("bucket")?, row.text("jobs")?.to_owned(), small(row.number("version")?)?);
+        let (bucket, jobs, version) =
+            (row.number("bucket")?, row.text("jobs")?.to_owned(), small(row.number("version")?)?);
         found.push((SnapshotId { bucket, jobs, version }, small(row.number("parts")?)?));
     }
     Ok(found)

@@ -228,15 +228,7 @@ impl Row {
         Ok(self.number(column)? != 0)
     }
 
-    pub(super) fn real(&self, column: &'static str) -> Result<f64, StoreError> {
-        Ok(get!(self, column)?)
-    }
-
     pub(super) fn text(&self, column: &'static str) -> Result<&str, StoreError> {
-        Ok(get!(self, column)?)
-    }
-
-    pub(super) fn maybe_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
         Ok(get!(self, column)?)
     }
 

@@ -64,7 +64,8 @@ impl Embedded {
         if !options.durable && !memory {
             tracing::info!(store = options.url, "the store does not sync: a loss of power loses it");
         }
-        let writer = pool(1).connect_with(connect.clone()).await?;
+        let unopened = |source| StoreError::Unopened { address: options.url.clone(), source };
+        let writer = pool(1).connect_with(connect.clone()).await.map_err(unopened)?;
         migrations::run(&migrations::sqlite(), &mut *writer.acquire().await?).await?;
         let reader = if memory { writer.clone() } else { pool(READERS).connect_with(connect.read_only(true)).await? };
         Ok(Self { writer, reader, lease: Mutex::new(None), mark, _lock: lock })
@@ -77,7 +78,8 @@ impl Embedded {
             .create_if_missing(false)
             .read_only(true)
             .busy_timeout(Duration::from_secs(10));
-        let reader = pool(1).connect_with(connect).await?;
+        let unopened = |source| StoreError::Unopened { address: url.to_owned(), source };
+        let reader = pool(1).connect_with(connect).await.map_err(unopened)?;
         Ok(Self { writer: reader.clone(), reader, lease: Mutex::new(None), mark: None, _lock: None })
     }
 
@@ -139,6 +141,11 @@ impl Embedded {
             *lease = None;
         }
         Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
     }
 }
 

@@ -124,7 +124,8 @@ pub(super) async fn enrol(work: &mut Work, members: &BTreeMap<&Incarnation, Enro
 
 /// Sets a single number.
 pub(super) async fn counter(work: &mut Work, name: &'static str, number: u64) -> Done {
-    let set = "INSERT INTO counter (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    let set =
+        "INSERT INTO counter (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     work.execute(sql(set).bind(name).bind(number)).await?;
     Ok(())
 }

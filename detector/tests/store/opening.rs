@@ -95,13 +95,15 @@ async fn a_database_is_what_it_was_made_for() {
     })
     .await;
     // Both databases have the same tables with the same columns.
-    let columns = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'";
+    let columns =
+        "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'";
     let here: Vec<String> = sqlx::query_scalar(columns).fetch_all(&pool).await.unwrap();
     let files = Place::files();
     let options = files.options();
     drop(store::open(&options).await.unwrap());
     let sqlite = SqlitePool::connect(&options.url).await.unwrap();
-    let columns = "SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
+    let columns =
+        "SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
     let there: Vec<String> = sqlx::query_scalar(columns).fetch_all(&sqlite).await.unwrap();
     let set = |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with('_')).collect::<BTreeSet<_>>();
     assert_eq!(set(here), set(there));
@@ -144,7 +146,6 @@ async fn an_address_of_something_else_is_refused_without_its_password() {
 #[tokio::test]
 async fn a_server_that_may_lose_what_it_acknowledges_is_refused() {
     let Some(place) = Place::postgres(&[("fsync", "off")]) else { return };
-    let Place::Postgres(server) = &place else { return };
     let mut options = StoreOptions { durable: true, ..place.options() };
     let error = refused(&options).await;
     assert!(error.contains("fsync = off") && error.contains("detector.durable = false"), "{error}");

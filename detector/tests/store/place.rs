@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use spikewatch_detector::{
     execution::Execution,
-    store::{
-        self, Claim, CommitWrite, LogEntry, LogKind, OpenWrite, Store, StoreOptions, Term, Write,
-    },
+    store::{self, Claim, CommitWrite, LogEntry, LogKind, OpenWrite, Store, StoreOptions, Term, Write},
 };
 use spikewatch_domain::{span::Span, window::Measure};
 use spikewatch_proto::convert::{
