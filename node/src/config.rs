@@ -191,9 +191,10 @@ pub(crate) struct Aggregator {
 pub(crate) struct Detector {
     /// Where it serves gRPC.
     pub(crate) listen: Text<Listen>,
-    /// The store: `sqlite://relative.db`, `sqlite:///absolute/path.db` or `sqlite::memory:`.
+    /// The store: `sqlite://relative.db`, `sqlite:///absolute/path.db`, `sqlite::memory:`, or
+    /// `postgres://user:password@host/database` for a cluster.
     pub(crate) store: String,
-    /// A commit survives a loss of power.
+    /// A commit survives a loss of power; a PostgreSQL server whose settings don't allow for that is refused.
     pub(crate) durable: bool,
     /// How long a bucket stays open for late records.
     pub(crate) allowed_lateness: Text<Period>,

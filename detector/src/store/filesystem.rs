@@ -31,7 +31,7 @@ const NETWORK: &[&str] = &[
 /// Refuses a file on a network filesystem. Where the system has no list of mounts, nothing is known and nothing refused.
 pub(super) fn check_local(file: &Path) -> Result<(), StoreError> {
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else { return Ok(()) };
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let Ok(folder) = folder.canonicalize() else { return Ok(()) };
     match kind_of(&folder, &mounts) {
         Some(kind) if NETWORK.contains(&kind) => {

@@ -202,7 +202,8 @@ impl World {
         self.reset().await;
         let mut order = order.iter();
         while !(self.old.over && self.new.over) {
-            let old = order.next().copied().unwrap_or(!self.old.over && self.old.waiting.is_none());
+            let free = !self.old.over && self.old.waiting.is_none();
+            let old = *order.next().unwrap_or(&free);
             if old && !self.old.over && self.old.waiting.is_none() {
                 self.old_step(variant);
             } else if !old && !self.new.over && self.new.waiting.is_none() {

@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod help;
+mod inspect;
 mod otlp;
 mod program;
 mod replay;
