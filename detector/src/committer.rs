@@ -124,7 +124,7 @@ impl Committer {
         let counts = writes.iter().fold(self.counts, count);
         if !writes.is_empty() {
             if let Err(error) = self.store.apply(self.term, writes).await {
-                let status = Status::unavailable(format!("not committed: {error}"));
+                let status = Status::unavailable(format!("not acknowledged: {error}"));
                 replies.into_iter().for_each(|(reply, _)| answer(&reply, Err(status.clone())));
                 return self.recover(error).await;
             }

@@ -36,7 +36,6 @@ use spikewatch_proto::{
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-pub use self::metrics::DetectorMetrics;
 use self::{
     commit::Closing,
     committer::Committed,
@@ -47,6 +46,7 @@ use self::{
     scoring::Scoring,
     store::{Claim, StoreError, StoreOptions},
 };
+pub use self::{metrics::DetectorMetrics, retention::Retention};
 
 /// Largest message that an owner may send: a commit of one shard.
 const MAX_COMMIT_BYTES: usize = 256 << 20;
@@ -74,8 +74,8 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// Jobs; those that ship if empty.
     pub jobs: Vec<Job>,
-    /// How long windows are kept.
-    pub retention: Duration,
+    /// How long what is stored is kept.
+    pub retention: Retention,
     /// Most series of one job.
     pub max_series: usize,
 }
@@ -94,7 +94,7 @@ impl Default for Options {
             max_wait: Duration::from_secs(300),
             rules: Vec::new(),
             jobs: Vec::new(),
-            retention: Duration::from_secs(35 * 86_400),
+            retention: Retention::default(),
             max_series: 2_000_000,
         }
     }

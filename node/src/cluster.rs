@@ -101,8 +101,6 @@ impl Cluster {
             allowed_lateness: Duration::from_millis(LATENESS_BUCKETS * bucket.millis()),
             rules: plan.rules,
             jobs: plan.jobs,
-            // Event time may lie years back: nothing is too old to keep.
-            retention: Duration::from_secs(200 * 365 * 86_400),
             ..spikewatch_detector::Options::default()
         };
         let (handle, routes) = spikewatch_detector::start(options, &seams).await.map_err(Failure::internal)?;

@@ -18,6 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use spikewatch_collector::networks::Network;
+use spikewatch_detector::Retention;
 use spikewatch_domain::{key::SiteName, shard::DEFAULT_SHARDS, span::Span};
 
 use self::text::{Endpoint, Listen, LogFilter, OrEmpty, Period, Size, Slot, Text};
@@ -202,8 +203,26 @@ pub(crate) struct Detector {
     pub(crate) max_wait: Text<Period>,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
     pub(crate) rules: PathBuf,
-    /// How long windows are kept.
-    pub(crate) retention: Text<Period>,
+    /// How long things are kept.
+    pub(crate) keep: Keep,
+}
+
+/// `[detector.keep]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Keep {
+    /// Windows: what baselines are rebuilt from.
+    pub(crate) windows: Text<Period>,
+    /// Anomaly records.
+    pub(crate) records: Text<Period>,
+    /// Alerts; one that a sink waits for is kept.
+    pub(crate) alerts: Text<Period>,
+    /// What each execution of a rule did.
+    pub(crate) executions: Text<Period>,
+    /// What was sent to sinks, and when.
+    pub(crate) outbox: Text<Period>,
+    /// Snapshots of baselines; the newest is kept.
+    pub(crate) snapshots: Text<Period>,
 }
 
 impl Default for Node {
@@ -277,8 +296,17 @@ impl Default for Detector {
             allowed_lateness: Text(Period(Duration::from_secs(60))),
             max_wait: Text(Period(Duration::from_secs(300))),
             rules: PathBuf::new(),
-            retention: Text(Period(Duration::from_secs(35 * 86_400))),
+            keep: Keep::default(),
         }
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let Retention { windows, records, alerts, executions, outbox, snapshots } = Retention::default();
+        let [windows, records, alerts, executions, outbox, snapshots] =
+            [windows, records, alerts, executions, outbox, snapshots].map(|time| Text(Period(time)));
+        Self { windows, records, alerts, executions, outbox, snapshots }
     }
 }
 

@@ -6,11 +6,12 @@ use spikewatch_actors::Seams;
 use spikewatch_collector::{
     SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks, source::file::Expected,
 };
+use spikewatch_detector::Retention;
 use spikewatch_proto::convert::cluster::Shape;
 use spikewatch_proto::v1::{alerting_server, control_server, ingest_server, results_server, windowing_server};
 
 use crate::{
-    config::{Collector, Config, Format, SourceKind, rules, text::Endpoint},
+    config::{Collector, Config, Format, Keep, SourceKind, rules, text::Endpoint},
     failure::Failure,
     serving::Port,
     telemetry::{Telemetry, instruments, prometheus},
@@ -122,7 +123,9 @@ pub(crate) async fn start(
 
 fn refused_detector(error: spikewatch_detector::Error) -> Failure {
     match error {
-        spikewatch_detector::Error::Store(error) => Failure::Io(error.to_string()),
+        error @ (spikewatch_detector::Error::Store(_) | spikewatch_detector::Error::Led(_)) => {
+            Failure::Io(error.to_string())
+        }
         wrong => Failure::Usage(wrong.to_string()),
     }
 }
@@ -140,9 +143,20 @@ fn detector(config: &Config) -> Result<spikewatch_detector::Options, Failure> {
         allowed_lateness: detector.allowed_lateness.0.0,
         max_wait: detector.max_wait.0.0,
         rules,
-        retention: detector.retention.0.0,
+        retention: retention(&detector.keep),
         ..spikewatch_detector::Options::default()
     })
+}
+
+fn retention(keep: &Keep) -> Retention {
+    Retention {
+        windows: keep.windows.0.0,
+        records: keep.records.0.0,
+        alerts: keep.alerts.0.0,
+        executions: keep.executions.0.0,
+        outbox: keep.outbox.0.0,
+        snapshots: keep.snapshots.0.0,
+    }
 }
 
 /// `beside` is the detector of this process, if it has one.

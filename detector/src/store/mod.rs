@@ -81,7 +81,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Who leads, if anybody does.
     fn leader(&self) -> Answer<'_, Option<Leader>>;
     /// Takes the next term, unless another holder's lease has not run out. One that this holder has already is taken
-    /// over at once: a process that was restarted doesn't wait for itself. Holders are told apart by their text alone.
+    /// over at once: a process that was restarted doesn't wait for itself. Holders are told apart by their text alone,
+    /// which is where the leader is reached, and isn't empty. After an error, ask again: a write in flight was waited for
+    /// in vain, say.
     fn claim<'a>(&'a self, holder: &'a str, ttl: Duration) -> Answer<'a, Claim>;
     /// Extends the lease of a term, also one that ran out, as long as nobody took over and it wasn't released.
     fn renew(&self, term: Term, ttl: Duration) -> Answer<'_, ()>;

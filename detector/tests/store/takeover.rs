@@ -114,8 +114,10 @@ async fn a_leader_that_writes_without_end_is_replaced_all_the_same() {
         });
     }
     sleep(A_WHILE).await;
+    let began = tokio::time::Instant::now();
     let taken = timeout(Duration::from_secs(30), rivals.new.claim("new", LEASE)).await.unwrap().unwrap();
     assert!(matches!(taken, Claim::Taken(_)), "{taken:?}");
+    println!("taken over after {:?}", began.elapsed());
     let written = writers.join_all().await;
     assert!(written.iter().all(|count| *count > 0), "{written:?}");
 }

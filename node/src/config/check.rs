@@ -119,9 +119,12 @@ impl Faults {
 
     fn detector(&mut self, config: &Config) {
         let detector = &config.detector;
-        let known = detector.store.starts_with("sqlite:") && detector.store.len() > "sqlite:".len();
-        let expected = "expected sqlite://relative.db, sqlite:///absolute/path.db or sqlite::memory:";
-        self.unless(known, "detector.store", format!("{:?} is no store: {expected}", detector.store));
+        let place =
+            ["sqlite:", "postgres://", "postgresql://"].iter().find_map(|kind| detector.store.strip_prefix(kind));
+        // It may hold a password, so it isn't repeated.
+        let expected = "is no store: expected sqlite://relative.db, sqlite:///absolute/path.db, sqlite::memory: or \
+                        postgres://user:password@host/database";
+        self.unless(place.is_some_and(|place| !place.is_empty()), "detector.store", expected);
         let (lateness, wait) = (detector.allowed_lateness.0, detector.max_wait.0);
         let hour = Duration::from_secs(3_600);
         self.unless(lateness.0 <= hour, "detector.allowed_lateness", format!("{lateness} must be at most 1h"));
@@ -130,13 +133,21 @@ impl Faults {
             "detector.max_wait",
             format!("{wait} must be at least allowed_lateness ({lateness})"),
         );
-        let (retention, bucket) = (detector.retention.0, config.cluster.bucket.0);
+        let keep = &detector.keep;
+        let times = [
+            ("windows", keep.windows),
+            ("records", keep.records),
+            ("alerts", keep.alerts),
+            ("executions", keep.executions),
+            ("outbox", keep.outbox),
+            ("snapshots", keep.snapshots),
+        ];
+        let bucket = config.cluster.bucket.0;
         let least = Duration::from_millis(bucket.0.millis());
-        self.unless(
-            retention.0 >= least,
-            "detector.retention",
-            format!("{retention} must be at least a bucket ({bucket})"),
-        );
+        for (kind, time) in times {
+            let problem = format!("{} must be at least a bucket ({bucket})", time.0);
+            self.unless(time.0.0 >= least, &format!("detector.keep.{kind}"), problem);
+        }
     }
 
     /// No two things of one process can listen on one port.

@@ -66,7 +66,7 @@ fn what_is_dumped_is_read_again() {
         [detector]
         store = "sqlite::memory:"
         allowed_lateness = "90s"
-        retention = "7d"
+        keep = { windows = "7d" }
     "#;
     let config = read(file, &[], &[]).unwrap();
     let dumped = toml::to_string(&config).unwrap();

@@ -4,7 +4,9 @@ use spikewatch_detector::store::{self, Claim, CommitWrite, LogEntry, LogKind, Op
 use spikewatch_domain::span::Span;
 use spikewatch_proto::convert::cluster::Shape;
 
-use crate::program::run;
+use spikewatch_tests::postgres::PostgresServer;
+
+use crate::program::{Running, run};
 
 /// A store with one commit of one shard.
 async fn make(path: &std::path::Path) {
@@ -79,4 +81,27 @@ fn what_is_no_store_is_said_so() {
         assert!(refused.err.contains(said) && refused.err.lines().count() == 1, "{}", refused.err);
     }
     assert!(!missing.exists(), "inspecting made it");
+}
+
+#[test]
+fn a_detector_keeps_its_store_in_postgresql_if_that_is_durable() {
+    let Some(server) = PostgresServer::start(&[("fsync", "off")]) else { return };
+    let url = server.new_database();
+    let store = format!("detector.store={url}");
+    let arguments = ["detector", "--set", &store, "--set", "detector.listen=127.0.0.1:0"];
+    let refused = run(&arguments);
+    assert_eq!(refused.code, 74, "{}", refused.err);
+    assert!(refused.err.contains("the database has fsync = off"), "{}", refused.err);
+    let node = Running::start(&[&arguments[..], &["--set", "detector.durable=false"]].concat());
+    node.line(&["serving"]);
+    let shown = run(&["inspect", "store", &url]);
+    assert!(
+        shown.out.contains("PostgreSQL, schema 2") && shown.out.contains("term         1, held by"),
+        "{}",
+        shown.out
+    );
+    // Whoever reads a message must not learn the password.
+    let wrong = run(&["inspect", "store", &url.replace("/test0", "/elsewhere")]);
+    assert_eq!(wrong.code, 74);
+    assert!(wrong.err.contains("elsewhere") && !wrong.err.contains("test%20only"), "{}", wrong.err);
 }
