@@ -14,6 +14,14 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
+    /// There is a database, but none that this program made.
+    #[error("store {address}: is none of this program's ({why})")]
+    Foreign {
+        /// Its address, without the password.
+        address: String,
+        /// What shows it.
+        why: String,
+    },
     /// The database refused or failed. Nothing was written.
     #[error("store: {0}")]
     Database(#[from] sqlx::Error),

@@ -8,7 +8,7 @@ use super::{
     database::{self, Engine},
     error::damaged,
     migrations,
-    postgres::Server,
+    postgres::{Server, without_password},
     read,
     sql::{Row, Work, sql},
     sqlite::Embedded,
@@ -164,7 +164,8 @@ pub async fn inspect(url: &str, limit: u32) -> Result<Report, StoreError> {
         _ => return Err(StoreError::Address(url.to_owned())),
     };
     let mut work = engine.read().await?;
-    let (known, found) = (migrations::newest(&known), schema(&mut work).await?);
+    let foreign = |why| StoreError::Foreign { address: without_password(url), why };
+    let (known, found) = (migrations::newest(&known), schema(&mut work).await.map_err(foreign)?);
     match found.cmp(&known) {
         std::cmp::Ordering::Less => return Err(StoreError::Older { found, known }),
         std::cmp::Ordering::Greater => return Err(StoreError::Newer { found, known }),
@@ -201,11 +202,11 @@ const BUCKETS: &str = "SELECT bucket, CAST(SUM(CASE WHEN kind = 0 THEN windows E
     (SELECT COUNT(*) FROM missing WHERE missing.bucket = commit_log.bucket) AS missing
     FROM commit_log GROUP BY bucket ORDER BY bucket DESC LIMIT $1";
 
-async fn schema(work: &mut Work) -> Result<i64, StoreError> {
+/// Number of the newest step of the tables, or why there is none.
+async fn schema(work: &mut Work) -> Result<i64, String> {
     let row = work.row(sql("SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations")).await;
-    let row = row.map_err(|error| damaged("the store", format!("it is none of this program's ({error})")))?;
-    let row = row.ok_or_else(|| damaged("the store", "it is none of this program's"))?;
-    Ok(i64::try_from(row.number("version")?).unwrap_or(i64::MAX))
+    let version = row.and_then(|row| row.map_or(Ok(0), |row| row.number("version")));
+    version.map(|version| i64::try_from(version).unwrap_or(i64::MAX)).map_err(|error| error.to_string())
 }
 
 type Line<T> = fn(&Row) -> Result<T, StoreError>;

@@ -351,7 +351,7 @@ async fn check_durable(pool: &PgPool) -> Result<(), StoreError> {
 }
 
 /// An address that may be shown.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
         _ => url.to_owned(),

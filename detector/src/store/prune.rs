@@ -27,6 +27,13 @@ fn statements(kept: Kept) -> &'static [&'static str] {
              (SELECT bucket, site, collector FROM missing WHERE bucket < $1 ORDER BY bucket LIMIT $2)",
             "DELETE FROM site_total WHERE (shard, bucket, site) IN
              (SELECT shard, bucket, site FROM site_total WHERE bucket < $1 ORDER BY bucket LIMIT $2)",
+            // Ten days behind the frontier: owners count nothing that old, and the leader has forgotten it too.
+            "DELETE FROM pair WHERE (shard, site, collector, incarnation) IN
+             (SELECT p.shard, p.site, p.collector, p.incarnation FROM pair p JOIN shard s ON s.shard = p.shard
+              WHERE p.bucket < $1 AND p.bucket < s.bucket - 864000000 ORDER BY p.bucket LIMIT $2)",
+            "DELETE FROM member WHERE (site, collector, incarnation) IN
+             (SELECT site, collector, incarnation FROM member WHERE retired = 1 AND last_bucket < $1
+              ORDER BY last_bucket LIMIT $2)",
         ],
         Kept::Records => &["DELETE FROM anomaly_record WHERE finalised IN
              (SELECT finalised FROM anomaly_record WHERE bucket < $1 ORDER BY bucket LIMIT $2)"],

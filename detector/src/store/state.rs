@@ -215,7 +215,7 @@ pub enum Settled {
 /// What is forgotten when it is old enough, each after a time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kept {
-    /// The commit log, by the start of the bucket.
+    /// The commit log, by the start of the bucket; and pairs and retired members that stand as far back.
     Windows,
     /// Anomaly records, by the start of the bucket.
     Records,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use spikewatch_detector::store::{
     self, Claim, CommitWrite, Enrolled, Finished, Kept, LogKind, Range, Settled, SnapshotId, StoreError, Write,
 };
-use spikewatch_proto::convert::commit::Pair;
+use spikewatch_proto::convert::{cluster::Incarnation, commit::Pair};
 
 use super::place::*;
 
@@ -24,6 +24,7 @@ pub(crate) async fn all(place: &Place) {
     a_parcel_is_tried_again_and_given_up(place).await;
     a_snapshot_is_usable_when_it_is_finished(place).await;
     what_is_old_is_forgotten_in_steps_by_kind(place).await;
+    incarnations_that_are_long_gone_are_forgotten(place).await;
 }
 
 async fn commits_are_applied_by_compare_and_set(place: &Place) {
@@ -301,4 +302,29 @@ async fn what_is_old_is_forgotten_in_steps_by_kind(place: &Place) {
     // Numbers go on where they were.
     let resume = store.resume().await.unwrap();
     assert_eq!((resume.finalised, resume.execution, resume.scored), (3, 3, Some(3 * QUARTER)));
+}
+
+async fn incarnations_that_are_long_gone_are_forgotten(place: &Place) {
+    let (store, term) = place.led().await;
+    let write = |commit_no, bucket, id| {
+        let mut write = commit(0, 1, commit_no, bucket);
+        let Write::Commit(commit) = &mut write else { unreachable!() };
+        commit.pairs = vec![(incarnation("c", id), Pair { bucket: bucket * QUARTER, seq: 1 })];
+        write
+    };
+    // Ten days have 960 buckets.
+    store.apply(term, vec![open(0, 1), write(1, 1, 1), write(2, 2, 2), write(3, 962, 3)]).await.unwrap();
+    let enrolled = |last: u64, retired| Enrolled { last_bucket: last * QUARTER, retired, ..Enrolled::default() };
+    let members = vec![
+        (incarnation("c", 1), enrolled(1, true)),
+        (incarnation("d", 1), enrolled(1, false)),
+        (incarnation("c", 3), enrolled(962, true)),
+    ];
+    store.enrol(term, members).await.unwrap();
+    store.prune(term, Kept::Windows, 900 * QUARTER, 100).await.unwrap();
+    let loaded = store.load().await.unwrap();
+    let ids = |left: Vec<&Incarnation>| left.iter().map(|of| (of.collector.to_string(), of.id[0])).collect::<Vec<_>>();
+    // The second stands exactly ten days behind, so it may still count.
+    assert_eq!(ids(loaded.shards[0].pairs.keys().collect()), [("c".into(), 2), ("c".into(), 3)]);
+    assert_eq!(ids(loaded.members.keys().collect()), [("c".into(), 3), ("d".into(), 1)]);
 }

@@ -73,7 +73,7 @@ fn what_is_no_store_is_said_so() {
     std::fs::write(&other, "this is no database, and long enough to be looked at as one").unwrap();
     for (url, said) in [
         (missing.to_str().unwrap(), "missing.db: "),
-        (other.to_str().unwrap(), "notes.txt"),
+        (other.to_str().unwrap(), "notes.txt: is none of this program's"),
         ("mysql://x/y", "expected sqlite::memory:, sqlite:///path or postgres://user@host/database"),
     ] {
         let refused = run(&["inspect", "store", url]);
