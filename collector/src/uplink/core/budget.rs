@@ -63,7 +63,7 @@ impl Lane {
                 line.pending.remove(&part.seq);
                 line.pending.insert(part.seq, into);
                 if let Some(before) = parts.get_mut(&part.shard) {
-                    line.pending.remove(&before.seq);
+                    line.merge(before.seq, ticket);
                     before.seq = part.seq;
                     before.rows = before.rows.saturating_add(part.rows);
                     before.holds.add(part.holds);

@@ -83,9 +83,9 @@ impl Lane {
     pub(super) fn recovered(
         number: LaneNo,
         from: RecoveredLane,
-        shards: u32,
+        (shards, bucket): (u32, Span),
         keep_trimmed: bool,
-        bucket: Span,
+        actions: &mut Vec<Action>,
     ) -> Self {
         let mut lane = Self::new(number, from.incarnation, shards, keep_trimmed);
         for (line, known) in lane.lines.iter_mut().zip(from.lines) {
@@ -98,6 +98,7 @@ impl Lane {
                 line.graves.insert(stone.first_seq, Grave { stone, ticket: 0, told: true });
             }
         }
+        let mut done = Vec::new();
         for slice in from.slices {
             let bucket = bucket.floor(slice.start);
             let (ticket, merging, stored) = (0, false, slice.stored);
@@ -110,9 +111,16 @@ impl Lane {
                     line.pending.insert(part.seq, slice.slice_no);
                 }
             }
-            let keep = if kept.is_committed() { &mut lane.trimmed } else { &mut lane.slices };
-            keep.insert(slice.slice_no, kept);
+            if !kept.is_committed() {
+                lane.slices.insert(slice.slice_no, kept);
+            } else {
+                done.push(slice.slice_no);
+                if keep_trimmed {
+                    lane.trimmed.insert(slice.slice_no, kept);
+                }
+            }
         }
+        actions.extend((!done.is_empty()).then_some(Action::Trim { lane: number, slices: done }));
         lane
     }
 

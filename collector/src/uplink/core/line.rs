@@ -28,6 +28,8 @@ pub(super) struct Line {
     marks: VecDeque<(Ticket, u64)>,
     /// Batches that are not committed, and the slices that hold them.
     pub(super) pending: BTreeMap<u64, SliceNo>,
+    /// The lowest numbers that merges did away with, until those are durable: a crash would bring them back.
+    merged: VecDeque<(Ticket, u64)>,
     /// Dropped ranges that are not committed, by their first number.
     pub(super) graves: BTreeMap<u64, Grave>,
     /// The highest pair that was heard of: what is trimmed.
@@ -50,6 +52,7 @@ impl Line {
             sendable: marked,
             marks: VecDeque::new(),
             pending: BTreeMap::new(),
+            merged: VecDeque::new(),
             graves: BTreeMap::new(),
             trimmed,
             epoch: None,
@@ -71,13 +74,21 @@ impl Line {
         while let Some((_, mark)) = self.marks.pop_front_if(|(written, _)| *written <= ticket) {
             self.sendable = mark;
         }
+        while self.merged.pop_front_if(|(written, _)| *written <= ticket).is_some() {}
     }
 
-    /// The lowest number that is not committed.
+    /// The batch became part of another one.
+    pub(super) fn merge(&mut self, seq: u64, ticket: Ticket) {
+        self.pending.remove(&seq);
+        self.merged.push_back((ticket, seq));
+    }
+
+    /// The lowest number that is not committed, now or after a crash.
     pub(super) fn lowest(&self) -> u64 {
         let batch = self.pending.first_key_value().map(|(seq, _)| *seq);
         let grave = self.graves.first_key_value().map(|(seq, _)| *seq);
-        batch.into_iter().chain(grave).min().unwrap_or(self.next_seq)
+        let merged = self.merged.iter().map(|(_, seq)| *seq);
+        batch.into_iter().chain(grave).chain(merged).min().unwrap_or(self.next_seq)
     }
 
     /// True if something above `sent` and up to `last` is not committed.

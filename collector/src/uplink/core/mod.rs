@@ -72,20 +72,24 @@ impl Core {
         core
     }
 
-    /// A core that goes on from what its spools have, oldest incarnation first; the last one is live.
+    /// A core that goes on from what its spools have, oldest incarnation first; the last one is live. It may be that a
+    /// spool has slices still that were committed meanwhile: what is to be done about them comes first.
     #[must_use]
-    pub fn recovered(options: CoreOptions, spools: Vec<RecoveredLane>) -> Self {
+    pub fn recovered(options: CoreOptions, spools: Vec<RecoveredLane>) -> (Self, Vec<Action>) {
         if spools.is_empty() {
-            return Self::new(options);
+            return (Self::new(options), Vec::new());
         }
         let last = spools.iter().flat_map(|spool| &spool.slices).map(|slice| slice.slice_no).max().unwrap_or(0);
         let CoreOptions { shards, bucket, keep_trimmed, .. } = options;
-        let lanes: Vec<_> =
-            (0..).zip(spools).map(|(no, spool)| Lane::recovered(no, spool, shards, keep_trimmed, bucket)).collect();
+        let mut actions = Vec::new();
+        let lanes: Vec<_> = (0..)
+            .zip(spools)
+            .map(|(no, spool)| Lane::recovered(no, spool, (shards, bucket), keep_trimmed, &mut actions))
+            .collect();
         let next_lane = lanes.len() as LaneNo;
         let mut core = Self { options, lanes, next_lane, next_slice: last + 1, ticket: 0, rolling: false };
         core.settle_lanes();
-        core
+        (core, actions)
     }
 
     /// False while so much is kept that the summariser has to wait.

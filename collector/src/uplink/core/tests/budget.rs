@@ -36,6 +36,22 @@ fn slices_of_a_bucket_become_one_under_their_highest_numbers() {
     assert_eq!(batches(&actions), [(0, 2, 0), (1, 1, 0), (2, 1, 0), (0, 3, 2)]);
 }
 
+/// A bind says that all before the lowest number is trimmed. Should the merge be lost in a crash, the first slice is there
+/// again: an owner that was told otherwise would skip it.
+#[test]
+fn a_bind_says_nothing_of_a_merge_that_is_not_durable() {
+    let mut bench = Bench::new();
+    bench.cut(0, &[0]);
+    bench.cut(10_000, &[0]);
+    bench.held = true;
+    over(&mut bench, 1);
+    bench.on(Event::Coarsened { slice_no: 2, rows: vec![2], stored: 12 });
+    bench.connect(1);
+    assert_eq!(binds(&bench.welcome(1, &[0], &[(0, 0)]))[0].lowest_seq, [1]);
+    assert_eq!(batches(&bench.sync()), [(0, 2, 0)]);
+    assert_eq!(binds(&bench.welcome(1, &[0], &[(0, 0)]))[0].lowest_seq, [2]);
+}
+
 /// An owner has merged the first already: with the second in one batch it could be neither skipped nor counted.
 #[test]
 fn what_may_have_been_sent_is_not_merged() {

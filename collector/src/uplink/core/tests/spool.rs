@@ -52,7 +52,8 @@ pub(super) fn recovered() -> RecoveredLane {
 
 #[test]
 fn a_restart_goes_on_where_the_spool_ends() {
-    let core = Core::recovered(options(), vec![recovered()]);
+    let (core, actions) = Core::recovered(options(), vec![recovered()]);
+    assert_eq!(actions, [Action::Trim { lane: 0, slices: vec![11] }], "a crash came before it was trimmed");
     let mut bench = Bench { core, held: false, written: 0 };
     let hello = bench.connect(1);
     assert!(
@@ -69,7 +70,7 @@ fn a_restart_goes_on_where_the_spool_ends() {
 
 #[test]
 fn a_spool_that_is_an_old_copy_begins_anew() {
-    let core = Core::recovered(options(), vec![recovered()]);
+    let (core, _) = Core::recovered(options(), vec![recovered()]);
     let mut bench = Bench { core, held: false, written: 0 };
     bench.connect(1);
     let actions = bench.welcome(1, &[0, 1], &[(BUCKET, 9), (0, 0)]);
