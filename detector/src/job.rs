@@ -214,8 +214,8 @@ impl Job {
 
     /// The job's value of a window.
     #[must_use]
-    pub fn value(&self, window: &Window) -> f64 {
-        window.measure(self.measure) as f64
+    pub fn value(&self, window: &Window) -> u64 {
+        window.measure(self.measure)
     }
 }
 

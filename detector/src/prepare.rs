@@ -39,17 +39,22 @@ pub fn commit(mut message: v1::Commit, shape: &Shape) -> Result<Prepared, Invali
         .flat_map(|bucket| missing.iter().map(|(site, collector)| (*bucket, site.clone(), collector.clone())))
         .collect();
     message.traceparent.clear();
-    let digest = rapidhash_v3(&message.encode_to_vec());
-    let mut log = Vec::with_capacity(message.windows.len() + message.corrections.len());
     let rows = parts.windows.iter().chain(&parts.corrections).map(|part| part.rows);
-    let windows = message.windows.iter().map(|part| (LogKind::Windows, part));
-    let corrections = message.corrections.iter().map(|part| (LogKind::Correction, part));
+    let windows = std::mem::take(&mut message.windows).into_iter().map(|part| (LogKind::Windows, part));
+    let corrections = std::mem::take(&mut message.corrections).into_iter().map(|part| (LogKind::Correction, part));
+    // The digest is that of all parts in turn, each of which is encoded for the log anyhow.
+    let mut digest = rapidhash_v3(&message.encode_to_vec());
+    let mut log = Vec::with_capacity(windows.len() + corrections.len());
     for ((kind, part), rows) in windows.chain(corrections).zip(rows) {
+        let bucket = part.bucket_start_ms;
+        let bytes = part.windows.as_ref().map(v1::Windows::encode_to_vec).unwrap_or_default();
+        for next in [kind as u64, bucket, rapidhash_v3(&bytes)] {
+            digest = rapidhash_v3([digest.to_le_bytes(), next.to_le_bytes()].as_flattened());
+        }
         if rows > 0 {
-            let bytes = part.windows.as_ref().map(v1::Windows::encode_to_vec).unwrap_or_default();
             let blob = zstd::bulk::compress(&bytes, LEVEL)
                 .map_err(|error| Invalid::new("Commit.windows", format!("can't be compressed: {error}")))?;
-            log.push(LogEntry { bucket: part.bucket_start_ms, kind, windows: rows as u64, blob });
+            log.push(LogEntry { bucket, kind, windows: rows as u64, blob });
         }
     }
     Ok(Prepared {

@@ -4,6 +4,7 @@
 
 use super::compact::{CHANNELS, Compact, EXPERTS, HOURS_OF_WEEK, SLOTS};
 use super::daily_maxima::DAYS;
+use super::season::Profile;
 
 const VERSION: u8 = 1;
 /// Length of the stored form.
@@ -36,9 +37,9 @@ pub enum DecodeError {
 macro_rules! for_each_field {
     ($apply:ident) => {
         $apply!(newest);
-        $apply!(each daily);
-        $apply!(each hourly_scale);
-        $apply!(nested maxima);
+        $apply!(season each daily);
+        $apply!(season each hourly_scale);
+        $apply!(season nested maxima);
         $apply!(each location);
         $apply!(each scale);
         $apply!(each today);
@@ -59,11 +60,11 @@ macro_rules! for_each_field {
         $apply!(prior);
         $apply!(buckets);
         $apply!(day);
-        $apply!(each weekly);
+        $apply!(season each weekly);
         $apply!(buckets_today);
-        $apply!(each daily_visits);
-        $apply!(each outlier);
-        $apply!(each weekly_visits);
+        $apply!(season each daily_visits);
+        $apply!(season each outlier);
+        $apply!(season each weekly_visits);
         $apply!(days);
         $apply!(next_day);
     };
@@ -97,12 +98,16 @@ impl Compact {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(LENGTH);
         out.push(VERSION);
+        let profile = self.season.profile();
         macro_rules! write {
+            (season each $field:ident) => {
+                profile.$field.iter().for_each(|value| value.write(&mut out))
+            };
+            (season nested $field:ident) => {
+                profile.$field.iter().flatten().for_each(|value| value.write(&mut out))
+            };
             (each $field:ident) => {
                 self.$field.iter().for_each(|value| value.write(&mut out))
-            };
-            (nested $field:ident) => {
-                self.$field.iter().flatten().for_each(|value| value.write(&mut out))
             };
             ($field:ident) => {
                 self.$field.write(&mut out)
@@ -127,14 +132,20 @@ impl Compact {
         }
         let rest = &mut rest;
         let mut state = Self::new(0.0);
+        let mut profile = Profile::EMPTY;
         macro_rules! read {
-            (each $field:ident) => {
-                for value in &mut state.$field {
+            (season each $field:ident) => {
+                for value in &mut profile.$field {
                     *value = Stored::read(rest).ok_or(length)?;
                 }
             };
-            (nested $field:ident) => {
-                for value in state.$field.iter_mut().flatten() {
+            (season nested $field:ident) => {
+                for value in profile.$field.iter_mut().flatten() {
+                    *value = Stored::read(rest).ok_or(length)?;
+                }
+            };
+            (each $field:ident) => {
+                for value in &mut state.$field {
                     *value = Stored::read(rest).ok_or(length)?;
                 }
             };
@@ -143,20 +154,21 @@ impl Compact {
             };
         }
         for_each_field!(read);
-        state.check()?;
+        state.check(&profile)?;
+        state.season = profile.into();
         Ok(state)
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    fn check(&self, profile: &Profile) -> Result<(), DecodeError> {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         let positive = |values: &[f32]| values.iter().all(|value| value.is_finite() && *value > 0.0);
         let shares = |values: &[f32]| values.iter().all(|value| (0.0..=2.0).contains(value));
         let levels =
             [self.mean, self.fast, self.slow, self.level, self.tracking, self.shift, self.mean_12, self.mean_48];
         let checks = [
-            ("daily profile", finite(&self.daily)),
-            ("scale by hour", positive(&self.hourly_scale)),
-            ("daily maximum", finite(self.maxima.as_flattened()) && finite(&self.today)),
+            ("daily profile", finite(&profile.daily)),
+            ("scale by hour", positive(&profile.hourly_scale)),
+            ("daily maximum", finite(profile.maxima.as_flattened()) && finite(&self.today)),
             ("fit of the daily maxima", finite(&self.location) && positive(&self.scale)),
             ("expert weight", shares(&self.weight) && shares(&self.earned)),
             ("residual scale", positive(&self.sigma)),

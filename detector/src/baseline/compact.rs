@@ -1,4 +1,5 @@
-//! The compact model of one series: under 1.9 kB that learn a host's level, day and week.
+//! The compact model of one series: 256 bytes that learn a host's level, and 1.6 kB for its day and week once it has
+//! been there for longer than a day.
 //!
 //! 1. A value x becomes `y = ln(1 + x/c)`: logarithmic for traffic, linear for the noise far below the mean.
 //! 2. Six experts forecast y (fast level, slow level, day, day and week, the same with tracking, neighbouring slots);
@@ -11,8 +12,11 @@
 //! `predict` computes all that without touching the state; `learn` applies it. State is kept in small integers
 //! and floats, arithmetic is in doubles.
 
-use super::daily_maxima::DAYS;
-use super::evidence::Evidence;
+use super::{
+    evidence::Evidence,
+    predict::Prediction,
+    season::{Profile, Season},
+};
 
 /// Slots of the daily profile (15 min). Buckets longer than that use fewer slots, shorter ones share a slot.
 pub(super) const SLOTS: usize = 96;
@@ -52,12 +56,8 @@ pub enum Side {
 pub struct Compact {
     /// Start of the newest bucket learnt, epoch seconds.
     pub(super) newest: i64,
-    /// Daily profile, relative to `level`.
-    pub(super) daily: [f32; SLOTS],
-    /// Residual scale factor by hour of day.
-    pub(super) hourly_scale: [f32; 24],
-    /// Daily maxima of each channel, a ring.
-    pub(super) maxima: [[f32; DAYS]; CHANNELS],
+    /// What it knows of day and week.
+    pub(super) season: Season,
     /// Fitted location of the daily maxima.
     pub(super) location: [f32; CHANNELS],
     /// Fitted scale of the daily maxima.
@@ -98,16 +98,8 @@ pub struct Compact {
     pub(super) buckets: u32,
     /// Day (since 1970) of `today`.
     pub(super) day: i32,
-    /// Weekly profile: deviation of an hour of the week from the daily profile, in 1/1024.
-    pub(super) weekly: [i16; HOURS_OF_WEEK],
     /// Buckets learnt of `day`.
     pub(super) buckets_today: u16,
-    /// Visits to a daily slot, saturating at 250.
-    pub(super) daily_visits: [u8; SLOTS],
-    /// Sign of the last big outlier at a daily slot.
-    pub(super) outlier: [i8; SLOTS],
-    /// Visits to a weekly slot, saturating at 250.
-    pub(super) weekly_visits: [u8; HOURS_OF_WEEK],
     /// Daily maxima known, up to [`DAYS`].
     pub(super) days: u8,
     /// Where the next daily maximum goes.
@@ -125,9 +117,7 @@ impl Compact {
         let (location, scale) = (surprise.location as f32, surprise.scale as f32);
         Self {
             newest: 0,
-            daily: [0.0; SLOTS],
-            hourly_scale: [1.0; 24],
-            maxima: [[0.0; DAYS]; CHANNELS],
+            season: Season::default(),
             location: [location, location, location, marginal.location as f32],
             scale: [scale, scale, scale, marginal.scale as f32],
             today: [NO_MAXIMUM; CHANNELS],
@@ -148,11 +138,7 @@ impl Compact {
             prior: prior as f32,
             buckets: 0,
             day: -1,
-            weekly: [0; HOURS_OF_WEEK],
             buckets_today: 0,
-            daily_visits: [0; SLOTS],
-            outlier: [0; SLOTS],
-            weekly_visits: [0; HOURS_OF_WEEK],
             days: 0,
             next_day: 0,
         }
@@ -165,15 +151,23 @@ impl Compact {
     /// the value 0. `bounds`: also forecast and intervals.
     #[must_use]
     pub fn score(&self, t: i64, value: Option<f64>, span_s: u32, side: Side, bounds: bool) -> Evidence {
-        usable(value).map_or(Evidence::NONE, |x| self.predict(t, x, span_s, side, bounds).evidence)
+        let Some(x) = usable(value) else { return Evidence::NONE };
+        let prediction = self.predict(t, x, libm::log1p(x), span_s, side);
+        if bounds { prediction.bounded() } else { prediction.evidence }
     }
 
     /// Scores the value as [`Compact::score`] does, then learns it. Buckets come in order; missing ones are skipped.
     pub fn observe(&mut self, t: i64, value: Option<f64>, span_s: u32, side: Side, bounds: bool) -> Evidence {
         let Some(x) = usable(value) else { return Evidence::NONE };
-        let prediction = self.predict(t, x, span_s, side, bounds);
+        let prediction = self.predict(t, x, libm::log1p(x), span_s, side);
         self.learn(&prediction);
-        prediction.evidence
+        if bounds { prediction.bounded() } else { prediction.evidence }
+    }
+
+    /// What [`Compact::score`] finds of a count, and what [`Compact::learn`] needs to learn it. `logarithm`: that of the
+    /// count, `ln(1+x)`.
+    pub(crate) fn foresee(&self, t: i64, count: u64, logarithm: f64, span_s: u32, side: Side) -> Prediction {
+        self.predict(t, count as f64, logarithm, span_s, side)
     }
 
     /// Buckets learnt so far.
@@ -187,7 +181,8 @@ fn usable(value: Option<f64>) -> Option<f64> {
     value.filter(|x| x.is_finite() && *x >= 0.0).map(|x| x.min(LARGEST_VALUE))
 }
 
-const _: () = assert!(size_of::<Compact>() <= 1900, "a million series must fit into 2 GB");
+const _: () = assert!(size_of::<Compact>() <= 256, "a first day must stay cheap");
+const _: () = assert!(size_of::<Compact>() + size_of::<Profile>() <= 1900, "a million series must fit into 2 GB");
 
 #[cfg(test)]
 mod tests {

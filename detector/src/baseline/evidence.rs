@@ -1,5 +1,12 @@
 //! What the model says of one value.
 
+use super::predict::{Prediction, expert_scale};
+
+/// Two-sided 95 % and 99 % quantiles of the residual law, checked empirically.
+const QUANTILES: (f64, f64) = (1.70, 4.24);
+/// Keeps e^y finite.
+const LARGEST_EXPONENT: f64 = 600.0;
+
 /// How unusual a value is, and what would have been usual.
 ///
 /// `q`, `t0`, `t1`, `t2` and `ty` are in decades of event rate: 0 is what a usual day's highest bucket reaches, +1 is
@@ -57,6 +64,39 @@ impl Evidence {
     #[must_use]
     pub fn multi_bucket(&self) -> f64 {
         self.t1.max(self.t2) + MULTI_BUCKET_BONUS
+    }
+}
+
+impl Prediction {
+    /// The evidence without forecast and intervals.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The evidence with forecast and intervals, which few values need.
+    pub(crate) fn bounded(&self) -> Evidence {
+        let experts = || self.weight.iter().zip(self.forecast).enumerate().take(self.experts);
+        let share = |weight: &f32| f64::from(*weight) / self.weight_sum;
+        let mut center = 0.0;
+        for (_, (weight, forecast)) in experts() {
+            center += share(weight) * forecast;
+        }
+        let mut variance = 0.0;
+        for (k, (weight, forecast)) in experts() {
+            let scale = expert_scale(&self.sigma, k, self.hour_scale);
+            let off = forecast - center;
+            variance += share(weight) * (scale * scale + off * off);
+        }
+        let deviation = variance.sqrt();
+        let back = |y: f64| f64::from(self.knee) * libm::expm1(y.clamp(0.0, LARGEST_EXPONENT));
+        Evidence {
+            typical: back(center),
+            lower95: back(center - QUANTILES.0 * deviation),
+            upper95: back(center + QUANTILES.0 * deviation),
+            lower99: back(center - QUANTILES.1 * deviation),
+            upper99: back(center + QUANTILES.1 * deviation),
+            ..self.evidence
+        }
     }
 }
 

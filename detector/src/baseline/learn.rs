@@ -4,7 +4,7 @@
 
 use super::compact::{Compact, WEEKLY_UNIT};
 use super::daily_maxima::DAYS;
-use super::predict::{EMPTY_DAY, Prediction, SIGMA_FLOOR, rebased_slot};
+use super::predict::{EMPTY_DAY, Prediction, SIGMA_FLOOR};
 
 /// Share of the weights that is given out by what the experts have earned, and the floor of that.
 const FIXED_SHARE: f64 = 0.03;
@@ -49,7 +49,7 @@ fn moved(value: f32, step: f64) -> f32 {
 
 impl Compact {
     /// Learns the value that `p` was predicted for. `p` must come from this very state.
-    pub(super) fn learn(&mut self, p: &Prediction) {
+    pub(crate) fn learn(&mut self, p: &Prediction) {
         let buckets = f64::from(self.buckets);
         self.adopt(p);
         self.learn_variances(buckets);
@@ -66,8 +66,7 @@ impl Compact {
         if p.seasonal {
             self.learn_season(p, buckets);
         } else {
-            self.daily[p.place.slot] = (p.y - f64::from(self.level)) as f32;
-            self.daily_visits[p.place.slot] = 1;
+            self.season.enter(p.place.slot, (p.y - f64::from(self.level)) as f32);
         }
         self.buckets = self.buckets.saturating_add(1);
         self.newest = p.t;
@@ -76,11 +75,7 @@ impl Compact {
     /// What the prediction already worked out: knee, levels, entering experts, multi-bucket means, day.
     fn adopt(&mut self, p: &Prediction) {
         if let Some(ratio) = p.rebase {
-            for slot in 0..p.place.slots {
-                if self.daily_visits[slot] > 0 {
-                    self.daily[slot] = rebased_slot(self.daily[slot], self.level, ratio);
-                }
-            }
+            self.season.rebase(p.place.slots, self.level, ratio);
         }
         (self.mean, self.knee) = (p.mean, p.knee);
         (self.fast, self.slow, self.level, self.tracking) = (p.fast, p.slow, p.level, p.tracking);
@@ -88,7 +83,7 @@ impl Compact {
         (self.mean_12, self.mean_48) = (p.mean_12, p.mean_48);
         if let Some(closed) = &p.closed {
             let at = usize::from(self.next_day) % DAYS;
-            for (ring, maximum) in self.maxima.iter_mut().zip(closed.maxima) {
+            for (ring, maximum) in self.season.grow().maxima.iter_mut().zip(closed.maxima) {
                 ring[at] = maximum;
             }
             (self.location, self.scale) = (closed.location, closed.scale);
@@ -155,9 +150,10 @@ impl Compact {
         let size = z.abs();
         let outlier = p.evidence.t0 > OUTLIER;
 
-        let scale = f64::from(self.hourly_scale[place.hour]);
+        let profile = self.season.grow();
+        let scale = f64::from(profile.hourly_scale[place.hour]);
         let relative = (residual.abs() / f64::from(self.sigma[3]).max(SIGMA_LEAST)).min(3.0);
-        self.hourly_scale[place.hour] = (scale + HOUR_RATE * (relative * 1.25 - scale)).clamp(0.3, 3.0) as f32;
+        profile.hourly_scale[place.hour] = (scale + HOUR_RATE * (relative * 1.25 - scale)).clamp(0.3, 3.0) as f32;
 
         self.shift = moved(self.shift, SHIFT_RATE * (z.clamp(-3.0, 3.0) - f64::from(self.shift)));
         let changed = f64::from(self.shift).abs() > SHIFT_THRESHOLD;
@@ -170,7 +166,7 @@ impl Compact {
         // A big outlier is learnt only when the same one was here, or next to here, the day before.
         let sign: i8 = if residual > 0.0 { 1 } else { -1 };
         let big = size > BIG;
-        let repeated = [0, -1, 1].iter().any(|&step| self.outlier[place.neighbour(step)] == sign);
+        let repeated = [0, -1, 1].iter().any(|&step| profile.outlier[place.neighbour(step)] == sign);
         let mut weight = if big && repeated {
             REPEAT_WEIGHT
         } else if outlier || big {
@@ -182,19 +178,19 @@ impl Compact {
             weight *= SHIFT_SLOT_WEIGHT;
         }
         let slot = place.slot;
-        let visits = f64::from(self.daily_visits[slot]);
-        self.daily[slot] = moved(self.daily[slot], DAILY_RATE.max(1.0 / (visits + 1.0)) * weight * residual);
+        let visits = f64::from(profile.daily_visits[slot]);
+        profile.daily[slot] = moved(profile.daily[slot], DAILY_RATE.max(1.0 / (visits + 1.0)) * weight * residual);
         if buckets > place.slots as f64 * 2.0 {
             let hour = place.hour_of_week;
-            let visits = &mut self.weekly_visits[hour];
-            let deviation = f64::from(self.weekly[hour]) / WEEKLY_UNIT;
+            let visits = &mut profile.weekly_visits[hour];
+            let deviation = f64::from(profile.weekly[hour]) / WEEKLY_UNIT;
             let rate = WEEKLY_RATE.max(1.0 / (f64::from(*visits) + 2.0));
-            let off = p.y - f64::from(self.level) - f64::from(self.daily[slot]) - deviation;
+            let off = p.y - f64::from(self.level) - f64::from(profile.daily[slot]) - deviation;
             let deviation = (deviation + rate * weight * off).clamp(-30.0, 30.0);
-            self.weekly[hour] = (deviation * WEEKLY_UNIT + 0.5).floor() as i16;
+            profile.weekly[hour] = (deviation * WEEKLY_UNIT + 0.5).floor() as i16;
             *visits = visits.saturating_add(1).min(MOST_VISITS);
         }
-        self.outlier[slot] = if big { sign } else { 0 };
-        self.daily_visits[slot] = self.daily_visits[slot].saturating_add(1).min(MOST_VISITS);
+        profile.outlier[slot] = if big { sign } else { 0 };
+        profile.daily_visits[slot] = profile.daily_visits[slot].saturating_add(1).min(MOST_VISITS);
     }
 }

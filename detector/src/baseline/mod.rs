@@ -17,9 +17,11 @@ mod evidence;
 mod learn;
 mod predict;
 mod residual;
+mod season;
 pub mod table;
 
 pub use calibration::{CALIBRATE_AFTER_S, Calibration, prior_l, record_score};
 pub use codec::DecodeError;
 pub use compact::{Compact, LARGEST_VALUE, PRIOR_UNKNOWN, Side};
 pub use evidence::{Evidence, multi_bucket_impact};
+pub(crate) use predict::Prediction;

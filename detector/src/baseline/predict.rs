@@ -26,10 +26,6 @@ const COLD: (f64, f64) = (96.0, 192.0);
 const MAXIMUM_CLIP: (f64, u8) = (3.0, 5);
 /// Weight of the marginal evidence.
 const MARGINAL: f64 = 0.4;
-/// Two-sided 95 % and 99 % quantiles of the residual law, checked empirically.
-const QUANTILES: (f64, f64) = (1.70, 4.24);
-/// Keeps e^y finite.
-const LARGEST_EXPONENT: f64 = 600.0;
 
 /// Where in day and week a bucket lies.
 #[derive(Debug, Clone, Copy)]
@@ -74,41 +70,41 @@ pub(super) struct ClosedDay {
 
 /// What `predict` found, and `learn` needs.
 #[derive(Debug, Clone)]
-pub(super) struct Prediction {
-    pub evidence: Evidence,
-    pub t: i64,
-    pub place: Place,
-    pub y: f64,
-    pub mean: f32,
-    pub knee: f32,
+pub(crate) struct Prediction {
+    pub(super) evidence: Evidence,
+    pub(super) t: i64,
+    pub(super) place: Place,
+    pub(super) y: f64,
+    pub(super) mean: f32,
+    pub(super) knee: f32,
     /// Old knee over new one, if it moves.
-    pub rebase: Option<f64>,
-    pub fast: f32,
-    pub slow: f32,
-    pub level: f32,
-    pub tracking: f32,
+    pub(super) rebase: Option<f64>,
+    pub(super) fast: f32,
+    pub(super) slow: f32,
+    pub(super) level: f32,
+    pub(super) tracking: f32,
     /// Whether the slot was seen before, so that there is a seasonal forecast.
-    pub seasonal: bool,
-    pub weight: [f32; EXPERTS],
-    pub earned: [f32; EXPERTS],
-    pub sigma: [f32; EXPERTS],
+    pub(super) seasonal: bool,
+    pub(super) weight: [f32; EXPERTS],
+    pub(super) earned: [f32; EXPERTS],
+    pub(super) sigma: [f32; EXPERTS],
     /// Experts at work.
-    pub experts: usize,
+    pub(super) experts: usize,
     /// Their forecasts and densities.
-    pub forecast: [f64; EXPERTS],
-    pub density: [f64; EXPERTS],
-    pub weight_sum: f64,
-    pub mixture_density: f64,
+    pub(super) forecast: [f64; EXPERTS],
+    pub(super) density: [f64; EXPERTS],
+    pub(super) weight_sum: f64,
+    pub(super) mixture_density: f64,
     /// Scale factor of this hour.
-    pub hour_scale: f64,
+    pub(super) hour_scale: f64,
     /// The seasonal forecast, or the slow level.
-    pub seasonal_forecast: f64,
-    pub mean_12: f32,
-    pub mean_48: f32,
-    pub new_day: bool,
-    pub closed: Option<ClosedDay>,
+    pub(super) seasonal_forecast: f64,
+    pub(super) mean_12: f32,
+    pub(super) mean_48: f32,
+    pub(super) new_day: bool,
+    pub(super) closed: Option<ClosedDay>,
     /// Point, 12-bucket and 48-bucket surprise, ln(1+x).
-    pub channels: [f64; CHANNELS],
+    pub(super) channels: [f64; CHANNELS],
 }
 
 impl Compact {
@@ -133,20 +129,20 @@ impl Compact {
 
     /// The daily slot as it reads after the knee moved.
     fn slot_value(&self, slot: usize, rebase: Option<f64>) -> f64 {
-        let stored = self.daily[slot];
+        let stored = self.season.daily(slot);
         f64::from(match rebase {
-            Some(ratio) if self.daily_visits[slot] > 0 => rebased_slot(stored, self.level, ratio),
+            Some(ratio) if self.season.visits(slot) > 0 => rebased_slot(stored, self.level, ratio),
             _ => stored,
         })
     }
 
-    /// Scores x, which is finite and not negative, for the bucket at `t`.
-    pub(super) fn predict(&self, t: i64, x: f64, span_s: u32, side: Side, bounds: bool) -> Prediction {
+    /// Scores x, which is finite and not negative, for the bucket at `t`. `marginal`: ln(1+x).
+    pub(super) fn predict(&self, t: i64, x: f64, marginal: f64, span_s: u32, side: Side) -> Prediction {
         let place = Place::new(t, span_s);
         let buckets = f64::from(self.buckets);
         let (mean, knee, rebase) = self.transform(x);
         let c = f64::from(knee);
-        let (y, marginal) = (libm::log1p(x / c), libm::log1p(x));
+        let y = if c == 1.0 { marginal } else { libm::log1p(x / c) };
 
         let (mut fast, mut slow, mut level, mut tracking) = (self.fast, self.slow, self.level, self.tracking);
         if let Some(ratio) = rebase {
@@ -162,8 +158,8 @@ impl Compact {
 
         // Forecasts.
         let slot_value = |slot: usize| self.slot_value(slot, rebase);
-        let visits = f64::from(self.daily_visits[place.slot]);
-        let seasonal = self.daily_visits[place.slot] > 0;
+        let visits = self.season.visits(place.slot);
+        let seasonal = visits > 0;
         let mut forecast = [f64::from(fast), f64::from(slow), 0.0, 0.0, 0.0, 0.0];
         let mut seasonal_forecast = f64::from(slow);
         let mut experts = 2;
@@ -172,13 +168,13 @@ impl Compact {
             let (before, after) = (place.neighbour(-1), place.neighbour(1));
             let (d_before, d_after) = (slot_value(before), slot_value(after));
             let mut day = slot_value(place.slot);
-            if self.daily_visits[before] > 0 && self.daily_visits[after] > 0 {
-                let blend = 0.5 / (1.0 + visits);
+            if self.season.visits(before) > 0 && self.season.visits(after) > 0 {
+                let blend = 0.5 / (1.0 + f64::from(visits));
                 day = (1.0 - blend) * day + blend * 0.5 * (d_before + d_after);
             }
-            let week_visits = f64::from(self.weekly_visits[place.hour_of_week]);
-            let week = f64::from(self.weekly[place.hour_of_week]) / WEEKLY_UNIT * week_visits
-                / (week_visits + WEEKLY_SHRINKAGE);
+            let (week, week_visits) = self.season.week(place.hour_of_week);
+            let week_visits = f64::from(week_visits);
+            let week = f64::from(week) / WEEKLY_UNIT * week_visits / (week_visits + WEEKLY_SHRINKAGE);
             let level = f64::from(level);
             let far = slot_value(place.neighbour(-2)).max(slot_value(place.neighbour(2)));
             seasonal_forecast = level + day + week;
@@ -198,10 +194,10 @@ impl Compact {
         }
 
         // Tail of the mixture.
-        let hour_scale = f64::from(self.hourly_scale[place.hour]);
+        let hour_scale = f64::from(self.season.hourly_scale(place.hour));
         let weight_sum: f64 = weight[..experts].iter().map(|w| f64::from(*w)).sum();
         let mut density = [0.0; EXPERTS];
-        let (mut tail, mut mixture_density, mut center) = (0.0, 0.0, 0.0);
+        let (mut tail, mut mixture_density) = (0.0, 0.0);
         for k in 0..experts {
             let scale = expert_scale(&sigma, k, hour_scale);
             let (survival, slope) = survival_and_density((y - forecast[k]) / scale);
@@ -209,14 +205,17 @@ impl Compact {
             let share = f64::from(weight[k]) / weight_sum;
             tail += share * survival;
             mixture_density += share * density[k];
-            center += share * forecast[k];
         }
         let p = match side {
             Side::High => tail,
             Side::Low => 1.0 - tail,
             Side::Both => 2.0 * tail.min(1.0 - tail),
         };
-        let surprise = decades(p) * (buckets / (buckets + COLD.0));
+        // A first value surprises nobody: its logarithms would be multiplied by 0.
+        let damped = |p: f64, cold: f64| {
+            if self.buckets == 0 && p < 1.0 { 0.0 } else { decades(p) * (buckets / (buckets + cold)) }
+        };
+        let surprise = damped(p, COLD.0);
 
         // Multi-bucket evidence.
         let seasonal_scale = (f64::from(sigma[if seasonal { 3 } else { 1 }]) * hour_scale).max(SIGMA_FLOOR);
@@ -238,7 +237,7 @@ impl Compact {
                 Side::Low => -u,
                 Side::Both => u.abs(),
             };
-            decades(survival_of_mean(u)) * (buckets / (buckets + COLD.1))
+            damped(survival_of_mean(u), COLD.1)
         };
         let surprise_12 = multi(mean_12, self.variance_12);
         let surprise_48 = multi(mean_48, self.variance_48);
@@ -260,22 +259,7 @@ impl Compact {
             Side::Both if z > 0.0 => q += MARGINAL * ty.max(0.0),
             Side::Both | Side::Low => {}
         }
-        let mut evidence = Evidence { q, t0, t1, t2, ty, surprise, z, ..Evidence::NONE };
-        if bounds {
-            let mut variance = 0.0;
-            for k in 0..experts {
-                let scale = expert_scale(&sigma, k, hour_scale);
-                let off = forecast[k] - center;
-                variance += f64::from(weight[k]) / weight_sum * (scale * scale + off * off);
-            }
-            let deviation = variance.sqrt();
-            let back = |y: f64| c * libm::expm1(y.clamp(0.0, LARGEST_EXPONENT));
-            evidence.typical = back(center);
-            evidence.lower95 = back(center - QUANTILES.0 * deviation);
-            evidence.upper95 = back(center + QUANTILES.0 * deviation);
-            evidence.lower99 = back(center - QUANTILES.1 * deviation);
-            evidence.upper99 = back(center + QUANTILES.1 * deviation);
-        }
+        let evidence = Evidence { q, t0, t1, t2, ty, surprise, z, ..Evidence::NONE };
         Prediction {
             evidence,
             t,
@@ -321,7 +305,7 @@ impl Compact {
                 let most = f64::from(self.location[j]) + MAXIMUM_CLIP.0 * f64::from(self.scale[j]);
                 closed.maxima[j] = f64::from(self.today[j]).min(most) as f32;
             }
-            let mut ring = self.maxima[j];
+            let mut ring = self.season.maxima(j);
             ring[at] = closed.maxima[j];
             let prior = if j == 3 { daily_maxima::marginal(f64::from(self.prior)) } else { daily_maxima::SURPRISE };
             let (location, scale) = daily_maxima::fit(&ring, days, prior);

@@ -29,9 +29,9 @@ impl Fleet {
         Self { before: vec![0; BINS], now: vec![0; BINS], total_before: 0, total_now: 0 }
     }
 
-    /// Counts a value of the bucket that is being scored.
-    pub(super) fn add(&mut self, value: f64) {
-        let bin = ((libm::log1p(value.max(0.0)) / STEP) as usize).min(BINS - 1);
+    /// Counts a value of the bucket that is being scored, by its ln(1+x).
+    pub(super) fn add(&mut self, logarithm: f64) {
+        let bin = ((logarithm / STEP) as usize).min(BINS - 1);
         if let Some(count) = self.now.get_mut(bin) {
             *count += 1;
             self.total_now += 1;
@@ -77,11 +77,11 @@ mod tests {
     fn a_fleet_gives_its_97th_percentile() {
         let mut fleet = Fleet::new();
         assert_eq!(fleet.prior(), PRIOR_UNKNOWN);
-        (0..1000).for_each(|i| fleet.add(if i < 960 { 100.0 } else { 1e6 }));
+        (0..1000).for_each(|i| fleet.add(libm::log1p(if i < 960 { 100.0 } else { 1e6 })));
         assert!((fleet.prior() - 1e6f64.ln()).abs() < 0.06, "{}", fleet.prior());
         fleet.close(1000);
         // A bucket like no other doesn't decide what is usual.
-        (0..1000).for_each(|_| fleet.add(1e9));
+        (0..1000).for_each(|_| fleet.add(libm::log1p(1e9)));
         assert!((fleet.prior() - 1e6f64.ln()).abs() < 0.06, "{}", fleet.prior());
     }
 
@@ -89,11 +89,11 @@ mod tests {
     fn old_values_fade() {
         let mut fleet = Fleet::new();
         for _ in 0..30 {
-            (0..1000).for_each(|_| fleet.add(10.0));
+            (0..1000).for_each(|_| fleet.add(libm::log1p(10.0)));
             fleet.close(10);
         }
         for _ in 0..60 {
-            (0..1000).for_each(|_| fleet.add(1e6));
+            (0..1000).for_each(|_| fleet.add(libm::log1p(1e6)));
             fleet.close(10);
         }
         assert!(fleet.total_before <= MEMORY);

@@ -1,10 +1,10 @@
 //! One job's calibration, and what it makes of a series' evidence.
 
-use spikewatch_domain::span::Span;
+use spikewatch_domain::{span::Span, window::Window};
 
 use super::fleet::Fleet;
 use crate::{
-    baseline::{CALIBRATE_AFTER_S, Calibration, Compact, record_score},
+    baseline::{CALIBRATE_AFTER_S, Calibration, Compact, Prediction, record_score},
     job::Job,
 };
 
@@ -16,44 +16,79 @@ pub(super) struct Judge {
     calibration: Calibration,
     /// Buckets that the calibration remembers.
     memory: u64,
+    span: Span,
+}
+
+/// What a job counts in a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value {
+    count: u64,
+    /// ln(1+count).
+    logarithm: f64,
+}
+
+impl Value {
+    pub(super) const ZERO: Self = Self { count: 0, logarithm: 0.0 };
 }
 
 /// What a job says of one value.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) actual: f64,
     /// -log10 of the probability.
     pub(super) l: f64,
     /// 0 to 100.
     pub(super) score: f64,
+    /// Buckets of the series that were learnt before.
+    pub(super) buckets: u32,
+    /// Whence it comes, and what there is to learn.
+    pub(super) prediction: Prediction,
 }
 
 impl Judge {
-    pub(super) fn new(job: Job) -> Self {
-        Self { job, fleet: Fleet::new(), calibration: Calibration::new(0), memory: Calibration::LEAST_MEMORY }
+    pub(super) fn new(job: Job, span: Span) -> Self {
+        let (fleet, calibration) = (Fleet::new(), Calibration::new(0));
+        Self { job, fleet, calibration, memory: Calibration::LEAST_MEMORY, span }
     }
 
-    /// Judges `value` of the bucket that starts at `t` (s), and learns it if `learn`.
-    pub(super) fn judge(&mut self, model: &mut Compact, t: i64, value: f64, span: Span, learn: bool) -> Verdict {
-        let (side, seconds) = (self.job.function.side(), span.seconds());
-        let evidence = if learn {
-            let old_enough = i64::from(model.buckets()) * i64::from(seconds) >= CALIBRATE_AFTER_S;
-            let evidence = model.observe(t, Some(value), seconds, side, false);
-            if old_enough {
-                self.calibration.add(evidence.q);
-            }
-            evidence
-        } else {
-            model.score(t, Some(value), seconds, side, false)
-        };
-        let l = self.calibration.l_of(evidence.q);
-        Verdict { actual: value, l, score: record_score(l) }
+    /// The job's value of a window, counted for the fleet.
+    pub(super) fn count(&mut self, window: &Window) -> Value {
+        let count = self.job.value(window);
+        let value = Value { count, logarithm: libm::log1p(count as f64) };
+        self.fleet.add(value.logarithm);
+        value
+    }
+
+    /// Judges a value of the bucket that starts at `t` (s).
+    pub(super) fn judge(&self, model: &Compact, t: i64, value: Value) -> Verdict {
+        let prediction = self.foresee(model, t, value);
+        let l = self.calibration.l_of(prediction.evidence().q);
+        Verdict { actual: value.count as f64, l, score: record_score(l), buckets: model.buckets(), prediction }
+    }
+
+    /// Learns a value that was judged.
+    pub(super) fn learn(&mut self, model: &mut Compact, prediction: &Prediction) {
+        if i64::from(model.buckets()) * i64::from(self.span.seconds()) >= CALIBRATE_AFTER_S {
+            self.calibration.add(prediction.evidence().q);
+        }
+        model.learn(prediction);
+    }
+
+    /// Learns that there was nothing in the bucket that starts at `t` (s).
+    pub(super) fn learn_silence(&mut self, model: &mut Compact, t: i64) {
+        let prediction = self.foresee(model, t, Value::ZERO);
+        self.learn(model, &prediction);
+    }
+
+    fn foresee(&self, model: &Compact, t: i64, value: Value) -> Prediction {
+        let side = self.job.function.side();
+        model.foresee(t, value.count, value.logarithm, self.span.seconds(), side)
     }
 
     /// Ends a bucket: what was added to the calibration counts from the next one on.
-    pub(super) fn close(&mut self, series: usize, span: Span) {
+    pub(super) fn close(&mut self, series: usize) {
         let series = series as u64;
-        let month = series.saturating_mul(30 * 86_400 / u64::from(span.seconds()).max(1));
+        let month = series.saturating_mul(30 * 86_400 / u64::from(self.span.seconds()).max(1));
         if month > 2 * self.memory {
             self.memory = month;
             self.calibration = Calibration::from_counts(month, self.calibration.counts());

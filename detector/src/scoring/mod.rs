@@ -5,6 +5,7 @@
 //! interleaved, and replaying the commit log rebuilds the state exactly.
 
 mod contributors;
+mod finding;
 mod fleet;
 mod judge;
 mod series;

@@ -70,22 +70,18 @@ impl SeriesSet {
 
     /// Removes a key; the last one takes its number.
     fn remove(&mut self, number: usize) {
-        let last = self.known.len() - 1;
-        if let Some(models) = self.get_mut(last).map(|(_, models)| models.to_vec())
-            && let Some((_, place)) = self.get_mut(number)
-        {
-            place.clone_from_slice(&models);
-        }
         let gone = self.known.swap_remove(number);
         self.numbers.remove(&(gone.site, gone.subject));
-        if let Some(moved) = self.known.get(number) {
-            self.numbers.insert((moved.site, moved.subject.clone()), number);
+        let Some(block) = self.blocks.last_mut() else { return };
+        let last = block.split_off(block.len().saturating_sub(self.jobs));
+        if block.is_empty() {
+            self.blocks.pop();
         }
-        if let Some(block) = self.blocks.last_mut() {
-            block.truncate(block.len().saturating_sub(self.jobs));
-            if block.is_empty() {
-                self.blocks.pop();
-            }
+        // Unless it was itself the last.
+        if let Some((moved, place)) = self.get_mut(number) {
+            place.iter_mut().zip(last).for_each(|(place, model)| *place = model);
+            let key = (moved.site, moved.subject.clone());
+            self.numbers.insert(key, number);
         }
     }
 

@@ -6,20 +6,18 @@ use spikewatch_domain::{
     span::Span,
     window::Window,
 };
-use spikewatch_proto::convert::results::{AnomalyRecord, Companion, Contributor};
+use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
 
 use super::{
-    LEAST_SCORE, MAX_RECORDS, Presence, Scored, contributors,
-    judge::{Judge, Verdict},
+    LEAST_SCORE, MAX_RECORDS, Presence, Scored,
+    finding::Judged,
+    judge::{Judge, Value, Verdict},
     series::SeriesSet,
 };
 use crate::{
-    baseline::{Compact, multi_bucket_impact},
+    baseline::Compact,
     job::{Job, Split},
 };
-
-/// From this score on, a record carries the other measures of its window.
-const EXPLAIN_FROM: f64 = 25.0;
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
 const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
@@ -45,8 +43,9 @@ pub(super) struct Table {
     max_series: usize,
     judges: Vec<Judge>,
     series: SeriesSet,
-    /// The models of one key as they were before the bucket; kept to save allocations.
-    before: Vec<Compact>,
+    /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
+    values: Vec<Value>,
+    verdicts: Vec<Verdict>,
     /// The day, since 1970, of the last bucket.
     day: u64,
 }
@@ -54,8 +53,8 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
         let series = SeriesSet::new(jobs.len());
-        let judges = jobs.into_iter().map(Judge::new).collect();
-        Self { split, span, max_series, judges, series, before: Vec::new(), day: 0 }
+        let judges = jobs.into_iter().map(|job| Judge::new(job, span)).collect();
+        Self { split, span, max_series, judges, series, values: Vec::new(), verdicts: Vec::new(), day: 0 }
     }
 
     pub(super) fn split(&self) -> Split {
@@ -78,13 +77,15 @@ impl Table {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
         }
-        for judge in &mut self.judges {
-            inputs.iter().for_each(|input| judge.fleet.add(judge.job.value(input.window)));
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        for input in inputs {
+            values.extend(self.judges.iter_mut().map(|judge| judge.count(input.window)));
         }
         let fresh: Vec<Compact> = self.judges.iter().map(|judge| Compact::new(judge.fleet.prior())).collect();
         self.return_from_silence(presence);
         let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
-        for input in inputs {
+        for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
                 Some(number) => number,
                 None if self.series.len() < self.max_series => {
@@ -96,11 +97,12 @@ impl Table {
                 }
             };
             let learn = matches!(presence.get(input.site as usize), Some(Presence::Present { complete: true, .. }));
-            self.score_window(start, number, input, learn, &mut records);
+            self.score_window(start, number, input, values, learn, &mut records);
         }
+        self.values = values;
         self.learn_silence(start, presence);
         for judge in &mut self.judges {
-            judge.close(self.series.len(), self.span);
+            judge.close(self.series.len());
         }
         for own in records {
             scored.cut += own.len().saturating_sub(MAX_RECORDS) as u64;
@@ -120,7 +122,7 @@ impl Table {
         for (known, models) in self.series.iter_mut() {
             for start in zeros(known.site) {
                 for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-                    judge.judge(model, seconds(*start), 0.0, self.span, true);
+                    judge.learn_silence(model, seconds(*start));
                 }
             }
         }
@@ -135,101 +137,36 @@ impl Table {
             }
             for (model, judge) in models.iter_mut().zip(&mut self.judges) {
                 judge.fleet.add(0.0);
-                judge.judge(model, seconds(start), 0.0, self.span, true);
+                judge.learn_silence(model, seconds(start));
             }
         }
     }
 
+    /// Judges a window, tells what is unusual, and only then learns it.
     fn score_window(
         &mut self,
         start: EventMillis,
         number: usize,
         input: &Input<'_>,
+        values: &[Value],
         learn: bool,
         records: &mut [Vec<AnomalyRecord>],
     ) {
         let Some((known, models)) = self.series.get_mut(number) else { return };
         known.seen = start;
-        self.before.clear();
-        self.before.extend_from_slice(models);
-        let t = seconds(start);
-        let mut verdicts = Vec::with_capacity(self.judges.len());
-        for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-            let value = judge.job.value(input.window);
-            verdicts.push(judge.judge(model, t, value, self.span, learn));
+        self.verdicts.clear();
+        let judged = models.iter().zip(&self.judges).zip(values);
+        self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
+        if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
+            let (judges, verdicts) = (&self.judges, &self.verdicts);
+            let judged = Judged { start, span: self.span, split: self.split, input, learn, judges, verdicts };
+            judged.tell(records);
         }
-        if verdicts.iter().all(|verdict| verdict.score < LEAST_SCORE) {
-            return;
-        }
-        let companions = if verdicts.iter().any(|verdict| verdict.score >= EXPLAIN_FROM) {
-            self.companions(t, &verdicts)
-        } else {
-            Vec::new()
-        };
-        for (at, ((judge, before), verdict)) in self.judges.iter().zip(&self.before).zip(&verdicts).enumerate() {
-            if verdict.score < LEAST_SCORE {
-                continue;
-            }
-            let side = judge.job.function.side();
-            let evidence = before.score(t, Some(verdict.actual), self.span.seconds(), side, true);
-            // After a spike the run of buckets stays unusual for a while, though this one is not.
-            if verdict.actual - evidence.typical < judge.job.minimum_effect {
-                continue;
-            }
-            let others =
-                companions.iter().filter(|companion| companion.job != judge.job.id && verdict.score >= EXPLAIN_FROM);
-            let record = AnomalyRecord {
-                job: judge.job.id.clone(),
-                bucket_start: start,
-                bucket_span: self.span,
-                site: input.name.cloned(),
-                dimension: self.split.dimension(),
-                value: input.name.map(|site| value_text(site, input.subject)).unwrap_or_default(),
-                function: judge.job.function.name().to_owned(),
-                measure: judge.job.measure,
-                actual: verdict.actual,
-                typical: evidence.typical,
-                lower: evidence.lower95,
-                upper: evidence.upper95,
-                record_score: verdict.score,
-                initial_record_score: verdict.score,
-                probability: libm::exp10(-verdict.l).clamp(0.0, 1.0),
-                multi_bucket_impact: multi_bucket_impact(&evidence),
-                finalised: 0,
-                finalised_ms: 0,
-                incomplete: !learn,
-                late: false,
-                buckets_seen: before.buckets(),
-                contributors: input.extra.iter().cloned().chain(contributors::of(input.window)).collect(),
-                companions: others.cloned().collect(),
-            };
-            if let Some(own) = records.get_mut(at) {
-                own.push(record);
+        if learn {
+            for ((model, judge), verdict) in models.iter_mut().zip(&mut self.judges).zip(&self.verdicts) {
+                judge.learn(model, &verdict.prediction);
             }
         }
-    }
-
-    /// What all jobs say of the window whose models were copied to `before`.
-    fn companions(&self, t: i64, verdicts: &[Verdict]) -> Vec<Companion> {
-        let say = |((judge, before), verdict): ((&Judge, &Compact), &Verdict)| {
-            let side = judge.job.function.side();
-            let evidence = before.score(t, Some(verdict.actual), self.span.seconds(), side, true);
-            Companion {
-                job: judge.job.id.clone(),
-                measure: judge.job.measure,
-                actual: verdict.actual,
-                typical: evidence.typical,
-                record_score: verdict.score,
-            }
-        };
-        self.judges.iter().zip(&self.before).zip(verdicts).map(say).collect()
-    }
-}
-
-fn value_text(site: &SiteName, subject: &Subject) -> String {
-    match subject {
-        Subject::Site => site.as_str().to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -1,0 +1,112 @@
+//! From the verdicts on one window to its anomaly records.
+
+use std::cell::LazyCell;
+
+use spikewatch_domain::{
+    key::{SiteName, Subject},
+    record::EventMillis,
+    span::Span,
+};
+use spikewatch_proto::convert::results::{AnomalyRecord, Companion, Contributor};
+
+use super::{
+    LEAST_SCORE, contributors,
+    judge::{Judge, Verdict},
+    table::Input,
+};
+use crate::{baseline::multi_bucket_impact, job::Split};
+
+/// From this score on, a record carries the other measures of its window.
+const EXPLAIN_FROM: f64 = 25.0;
+
+/// A window that all jobs of its split have judged and none has learnt.
+#[derive(Debug)]
+pub(super) struct Judged<'a> {
+    pub(super) start: EventMillis,
+    pub(super) span: Span,
+    pub(super) split: Split,
+    pub(super) input: &'a Input<'a>,
+    /// It is complete, so it will be learnt.
+    pub(super) learn: bool,
+    pub(super) judges: &'a [Judge],
+    /// One per job.
+    pub(super) verdicts: &'a [Verdict],
+}
+
+impl Judged<'_> {
+    /// Adds what is unusual to `records`, one list per job.
+    pub(super) fn tell(&self, records: &mut [Vec<AnomalyRecord>]) {
+        let explained = self.verdicts.iter().any(|verdict| verdict.score >= EXPLAIN_FROM);
+        let companions = if explained { self.companions() } else { Vec::new() };
+        let contributors = LazyCell::new(|| {
+            let own = contributors::of(self.input.window);
+            self.input.extra.iter().cloned().chain(own).collect::<Vec<_>>()
+        });
+        for ((judge, verdict), own) in self.judges.iter().zip(self.verdicts).zip(records) {
+            if verdict.score >= LEAST_SCORE {
+                own.extend(self.record(judge, verdict, &companions, || contributors.clone()));
+            }
+        }
+    }
+
+    fn record(
+        &self,
+        judge: &Judge,
+        verdict: &Verdict,
+        companions: &[Companion],
+        contributors: impl FnOnce() -> Vec<Contributor>,
+    ) -> Option<AnomalyRecord> {
+        let evidence = verdict.prediction.bounded();
+        // After a spike the run of buckets stays unusual for a while, though this one is not.
+        if verdict.actual - evidence.typical < judge.job.minimum_effect {
+            return None;
+        }
+        let others =
+            companions.iter().filter(|companion| companion.job != judge.job.id && verdict.score >= EXPLAIN_FROM);
+        let Input { name, subject, .. } = self.input;
+        Some(AnomalyRecord {
+            job: judge.job.id.clone(),
+            bucket_start: self.start,
+            bucket_span: self.span,
+            site: name.cloned(),
+            dimension: self.split.dimension(),
+            value: name.map(|site| value_text(site, subject)).unwrap_or_default(),
+            function: judge.job.function.name().to_owned(),
+            measure: judge.job.measure,
+            actual: verdict.actual,
+            typical: evidence.typical,
+            lower: evidence.lower95,
+            upper: evidence.upper95,
+            record_score: verdict.score,
+            initial_record_score: verdict.score,
+            probability: libm::exp10(-verdict.l).clamp(0.0, 1.0),
+            multi_bucket_impact: multi_bucket_impact(&evidence),
+            finalised: 0,
+            finalised_ms: 0,
+            incomplete: !self.learn,
+            late: false,
+            buckets_seen: verdict.buckets,
+            contributors: contributors(),
+            companions: others.cloned().collect(),
+        })
+    }
+
+    /// What all jobs say of the window.
+    fn companions(&self) -> Vec<Companion> {
+        let say = |(judge, verdict): (&Judge, &Verdict)| Companion {
+            job: judge.job.id.clone(),
+            measure: judge.job.measure,
+            actual: verdict.actual,
+            typical: verdict.prediction.bounded().typical,
+            record_score: verdict.score,
+        };
+        self.judges.iter().zip(self.verdicts).map(say).collect()
+    }
+}
+
+fn value_text(site: &SiteName, subject: &Subject) -> String {
+    match subject {
+        Subject::Site => site.as_str().to_owned(),
+        other => other.to_string(),
+    }
+}
