@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod recent;
 pub mod recognise;
 pub mod source;
+pub mod spool;
 pub mod summarise;
 mod trace;
 pub mod uplink;

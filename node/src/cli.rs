@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Replay(ReplayArguments),
     /// Score the values of a CSV
     Score(ScoreArguments),
-    /// Look into a detector's store
+    /// Look into a detector's store or a collector's spool
     Inspect(InspectArguments),
     /// Check a configuration, or show what is in effect
     Config(ConfigArguments),

@@ -1,4 +1,4 @@
-//! `inspect`: looks into what a detector keeps, and changes nothing.
+//! `inspect`: looks into what a role keeps, and changes nothing. Here is a detector's store; a collector's spool is beside.
 
 use std::io::{self, Write};
 
@@ -8,6 +8,7 @@ use spikewatch_detector::store::inspect::{self, Report};
 use crate::{
     failure::{Failure, Outcome},
     human,
+    inspect_spool::{self, SpoolArguments},
 };
 
 /// `inspect`
@@ -22,6 +23,8 @@ pub(crate) struct InspectArguments {
 pub(crate) enum Subject {
     /// A detector's store: what is committed, by whom, how far
     Store(StoreArguments),
+    /// A collector's spool: what it holds, for whom, what is damaged
+    Spool(SpoolArguments),
 }
 
 /// `inspect store`
@@ -62,19 +65,26 @@ Examples:
 /// Prints what was asked for.
 ///
 /// # Errors
-/// The store can't be read, or standard output can't be written.
+/// It can't be read, or standard output can't be written.
 pub(crate) async fn run(arguments: &InspectArguments) -> Outcome {
-    let Subject::Store(arguments) = &arguments.subject;
-    let url = if arguments.url.contains(':') { arguments.url.clone() } else { format!("sqlite://{}", arguments.url) };
-    let report = inspect::inspect(&url, arguments.limit).await.map_err(|error| Failure::Io(error.to_string()))?;
-    let mut text = Vec::new();
-    write(&mut text, arguments, &report).map_err(Failure::internal)?;
+    let text = match &arguments.subject {
+        Subject::Store(arguments) => store(arguments).await?,
+        Subject::Spool(arguments) => inspect_spool::text(arguments)?.into_bytes(),
+    };
     match io::stdout().write_all(&text).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Io(format!("standard output: {error}")))
         }
         _ => Ok(()),
     }
+}
+
+async fn store(arguments: &StoreArguments) -> Result<Vec<u8>, Failure> {
+    let url = if arguments.url.contains(':') { arguments.url.clone() } else { format!("sqlite://{}", arguments.url) };
+    let report = inspect::inspect(&url, arguments.limit).await.map_err(|error| Failure::Io(error.to_string()))?;
+    let mut text = Vec::new();
+    write(&mut text, arguments, &report).map_err(Failure::internal)?;
+    Ok(text)
 }
 
 fn write(out: &mut impl Write, arguments: &StoreArguments, report: &Report) -> io::Result<()> {

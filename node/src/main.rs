@@ -17,6 +17,7 @@ mod demo_command;
 mod failure;
 mod human;
 mod inspect;
+mod inspect_spool;
 mod replay;
 mod results;
 mod roles;

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod help;
 mod inspect;
+mod inspect_spool;
 mod otlp;
 mod program;
 mod replay;
