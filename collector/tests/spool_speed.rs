@@ -56,7 +56,7 @@ fn sequential(folder: &Path, chunk: usize, total: u64) -> f64 {
     let path = folder.join("sequential");
     let mut file = File::create(&path).unwrap();
     // Not all zeros: some disks know those.
-    let bytes: Vec<u8> = (0..chunk).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..chunk).map(|at| ((at * 2_654_435_761) >> 7) as u8).collect();
     let began = now();
     let mut written = 0;
     while written < total {
