@@ -30,7 +30,13 @@ impl Control for RouteRelay {
         _request: Request<v1::RoutesRequest>,
     ) -> Result<Response<Self::WatchRoutesStream>, Status> {
         let stopped = self.0.seams.tasks.token().cancelled_owned();
-        let known = WatchStream::new(self.0.routes.subscribe()).filter_map(|routes| async { routes.map(Ok) });
+        // Without a detector the routes may be old news: whoever listens does better elsewhere.
+        let mut known = false;
+        let current = WatchStream::new(self.0.routes.subscribe()).take_while(move |routes| {
+            known |= routes.is_some();
+            std::future::ready(routes.is_some() || !known)
+        });
+        let known = current.filter_map(|routes| async { routes.map(Ok) });
         Ok(Response::new(Box::pin(known.take_until(stopped))))
     }
 }

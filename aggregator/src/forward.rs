@@ -1,11 +1,9 @@
 //! The way to the detector: joins the cluster, opens what is assigned, sends commits and brings back what becomes of them.
-//! A connection that breaks ends every epoch: all shards are closed, and opened anew on the next one.
+//! Shards outlive a connection that breaks: on the next one, be it to another detector, they go on under their epochs if
+//! nobody else has opened them meanwhile. At shutdown it asks the detector to give the shards to others, and lets go of
+//! each once nothing of it is in flight.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use spikewatch_actors::mailbox::Inbox;
 use spikewatch_proto::{
@@ -22,12 +20,13 @@ use tokio::{
     time::{Instant, interval, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
-use crate::{Shared, shard, shard::ShardMessage};
+use crate::{Shared, detectors::Detectors, entitled::Entitled, shard, shard::ShardMessage};
 
 /// What shards send to the detector.
 pub(crate) enum ForwardMessage {
@@ -35,17 +34,20 @@ pub(crate) enum ForwardMessage {
     Send(Box<owner_message::Message>),
     /// A shard lost its state and has to be opened anew.
     Lost { shard: u32 },
+    /// Nothing is in flight any more of a shard that was to be let go.
+    Settled { shard: u32 },
 }
 
 /// How often the aggregator shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Waits between attempts to connect: the first, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A detector that does not answer heartbeats for that long is dead, whatever the connection says.
+const SILENCE: Duration = Duration::from_secs(6);
 /// How long a call may take to be answered at all.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a refused shard waits before it asks again.
-const REOPEN_WAIT: Duration = Duration::from_secs(1);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long handing over everything may take at shutdown.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(6);
+/// What outlived that is a connection that was of use.
+const OF_USE: Duration = Duration::from_secs(5);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,117 +60,122 @@ enum Broken {
     Invalid(#[from] Invalid),
     #[error("the detector ended the stream")]
     Ended,
-    #[error("no answer within {CALL_TIMEOUT:?}")]
-    Silent,
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
 }
 
-/// Keeps a connection to the detector until shutdown.
-pub(crate) async fn run(shared: Arc<Shared>, endpoint: Endpoint, mut inbox: Inbox<ForwardMessage>) {
-    let stopped = shared.seams.tasks.token();
-    let mut wait = FIRST_WAIT;
-    loop {
+/// Keeps a connection to the detector that leads, until `stop`; then leaves the cluster.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut detectors: Detectors,
+    mut inbox: Inbox<ForwardMessage>,
+    stop: CancellationToken,
+) {
+    let mut forward =
+        Forward { shared: &shared, stop: &stop, entitled: Entitled::default(), queue: Vec::new(), leave_by: None };
+    while !stop.is_cancelled() {
         let began = Instant::now();
-        let mut link = Link::new(&shared);
-        let broken = stopped.run_until_cancelled(link.run(&endpoint, &mut inbox)).await;
-        link.close_all().await;
-        let Some(broken) = broken else { return };
-        if began.elapsed() > LONGEST_WAIT {
-            wait = FIRST_WAIT;
-        }
-        tracing::warn!(error = %broken, ?wait, "not connected to the detector");
-        // What shards still sent belongs to epochs that are over.
-        while inbox.try_recv().is_some() {}
-        if stopped.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+        let endpoint = detectors.next();
+        let ended = forward.connected(&endpoint, &mut inbox).await;
+        forward.broken(&mut inbox).await;
+        let Err(broken) = ended else { return };
+        if stop.is_cancelled() {
+            tracing::info!(error = %broken, "left without handing shards over");
             return;
         }
-        wait = (wait * 2).min(LONGEST_WAIT);
-    }
-}
-
-/// One connection.
-struct Link<'a> {
-    shared: &'a Arc<Shared>,
-    assignment: u64,
-    assigned: BTreeSet<u32>,
-    /// Asked for, not yet answered.
-    opening: BTreeSet<u32>,
-    /// When to ask again.
-    retries: BTreeMap<u32, Instant>,
-}
-
-impl<'a> Link<'a> {
-    fn new(shared: &'a Arc<Shared>) -> Self {
-        let (assigned, opening) = (BTreeSet::new(), BTreeSet::new());
-        Self { shared, assignment: 0, assigned, opening, retries: BTreeMap::new() }
-    }
-
-    /// Runs until the connection breaks.
-    async fn run(&mut self, endpoint: &Endpoint, inbox: &mut Inbox<ForwardMessage>) -> Broken {
-        match self.connected(endpoint, inbox).await {
-            Ok(never) => match never {},
-            Err(broken) => broken,
+        if began.elapsed() > OF_USE {
+            detectors.served();
         }
+        let said = if let Broken::Status(status) = &broken { Some(status) } else { None };
+        let wait = detectors.failed(said);
+        tracing::warn!(detector = %endpoint.uri(), error = %broken, ?wait, "not connected to the detector");
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
+}
 
-    async fn connected(
-        &mut self,
-        endpoint: &Endpoint,
-        inbox: &mut Inbox<ForwardMessage>,
-    ) -> Result<std::convert::Infallible, Broken> {
+struct Forward<'a> {
+    shared: &'a Arc<Shared>,
+    stop: &'a CancellationToken,
+    entitled: Entitled,
+    /// To be sent next, last one first.
+    queue: Vec<owner_message::Message>,
+    /// The aggregator stops: all shards have to be let go by then.
+    leave_by: Option<Instant>,
+}
+
+impl Forward<'_> {
+    /// Runs until the connection breaks, or the aggregator has left the cluster.
+    async fn connected(&mut self, endpoint: &Endpoint, inbox: &mut Inbox<ForwardMessage>) -> Result<(), Broken> {
         let channel = endpoint.connect().await?;
         let (joins, beats) = mpsc::channel(4);
         let _ = joins.send(self.join()).await;
         let mut control = ControlClient::new(channel.clone());
         let mut assignments = answered(control.join_cluster(ReceiverStream::new(beats))).await?;
+        let first = timeout(CALL_TIMEOUT, assignments.message()).await;
+        let first = first.map_err(|_| Broken::Silent(CALL_TIMEOUT))??.ok_or(Broken::Ended)?;
         self.shared.counters.connects.add(1);
-        tracing::info!(detector = self.shared.options.detector, "connected to the detector");
-        let first = assignments.message().await?.ok_or(Broken::Ended)?;
+        tracing::info!(detector = %endpoint.uri(), "connected to the detector");
         let (out, outgoing) = mpsc::channel(64);
+        self.assign(&first).await?;
         // The opens have to be on their way before the call is answered, and there may be thousands.
-        let mut queue: Vec<owner_message::Message> = self.assign(&first).await?;
-        queue.reverse();
+        while let Some(message) = self.queue.pop_if(|_| out.capacity() > 0) {
+            let _ = out.try_send(v1::OwnerMessage { message: Some(message) });
+        }
         let mut windowing = WindowingClient::new(channel.clone())
             .max_decoding_message_size(crate::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
-        while let Some(message) = queue.pop_if(|_| out.capacity() > 0) {
-            let _ = out.try_send(v1::OwnerMessage { message: Some(message) });
-        }
         let mut answers = answered(windowing.forward(ReceiverStream::new(outgoing))).await?;
         let mut routes = self.watch_routes(channel).await;
         let mut heartbeat = interval(HEARTBEAT);
+        let mut heard = Instant::now();
+        // On recorded traffic a busy machine is no reason to give anything up.
+        let live = !self.shared.seams.clock.is_event_time();
         loop {
-            let retry = self.retries.values().min().copied();
+            let retry = self.entitled.next_retry();
             tokio::select! {
-                permit = out.reserve(), if !queue.is_empty() => {
+                permit = out.reserve(), if !self.queue.is_empty() => {
                     let permit = permit.map_err(|_| Broken::Ended)?;
-                    permit.send(v1::OwnerMessage { message: queue.pop() });
+                    permit.send(v1::OwnerMessage { message: self.queue.pop() });
                 }
-                message = inbox.recv(), if queue.is_empty() => match message {
-                    Some(ForwardMessage::Send(message)) => queue.push(*message),
-                    Some(ForwardMessage::Lost { shard }) => {
-                        self.retries.insert(shard, Instant::now() + REOPEN_WAIT);
+                message = inbox.recv(), if self.queue.is_empty() => {
+                    if self.take(message.ok_or(Broken::Ended)?) {
+                        let _ = joins.try_send(self.join());
                     }
-                    None => return Err(Broken::Ended),
-                },
+                }
                 answer = answers.message() => {
                     let answer = answer?.and_then(|answer| answer.message).ok_or(Broken::Ended)?;
                     self.answer(answer).await?;
                 }
                 assignment = assignments.message() => {
-                    let opens = self.assign(&assignment?.ok_or(Broken::Ended)?).await?;
-                    queue.splice(0..0, opens);
+                    heard = Instant::now();
+                    if self.assign(&assignment?.ok_or(Broken::Ended)?).await? {
+                        let _ = joins.try_send(self.join());
+                    }
+                    if self.leave_by.is_some() && self.entitled.len() == 0 {
+                        tracing::info!("all shards are handed over");
+                        return Ok(());
+                    }
                 }
                 _ = heartbeat.tick() => {
                     let _ = joins.try_send(self.join());
                 }
-                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
-                    let opens = self.retry();
-                    queue.splice(0..0, opens);
+                () = sleep_until(heard + SILENCE), if live => return Err(Broken::Silent(SILENCE)),
+                () = sleep_until(retry.unwrap_or(heard)), if retry.is_some() => {
+                    let again = self.entitled.retry(Instant::now());
+                    self.enqueue(again.into_iter().map(|shard| (shard, None)));
                 }
                 update = next_routes(&mut routes) => match update {
                     Some(update) => drop(self.shared.routes.send_replace(Some(update))),
                     None => routes = None,
                 },
+                () = self.stop.cancelled(), if self.leave_by.is_none() => {
+                    self.leave_by = Some(Instant::now() + LEAVE_TIMEOUT);
+                    let _ = joins.try_send(self.join());
+                }
+                () = sleep_until(self.leave_by.unwrap_or(heard)), if self.leave_by.is_some() => {
+                    tracing::warn!(shards = self.entitled.len(), "left before all shards were handed over");
+                    return Ok(());
+                }
             }
         }
     }
@@ -178,8 +185,9 @@ impl<'a> Link<'a> {
             aggregator: self.shared.options.name.clone(),
             advertise: self.shared.options.advertise.clone(),
             protocol_version: PROTOCOL_VERSION,
-            leaving: Vec::new(),
+            released: self.entitled.released(),
             instance: self.shared.instance.to_vec(),
+            leaving: self.leave_by.is_some(),
         }
     }
 
@@ -194,47 +202,59 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Takes an assignment: closes what is not in it any more, and gives the opens to send.
-    async fn assign(&mut self, assignment: &v1::Assignment) -> Result<Vec<owner_message::Message>, Invalid> {
-        let shape = Shape::read(assignment.shape.as_ref())?;
-        let shard = |shard: &u32| shape.shard("Assignment.shard", *shard);
-        let assigned = assignment.shard.iter().map(shard).collect::<Result<BTreeSet<_>, _>>()?;
-        self.assignment = assignment.number;
-        for gone in self.assigned.difference(&assigned) {
-            self.opening.remove(gone);
-            self.retries.remove(gone);
-            if let Some(mailbox) = self.shared.directory.remove(*gone) {
-                let _ = mailbox.command(ShardMessage::Close).await;
+    /// Takes what a shard says. True if the detector should hear of it at once.
+    fn take(&mut self, message: ForwardMessage) -> bool {
+        match message {
+            ForwardMessage::Send(message) => self.queue.push(*message),
+            ForwardMessage::Lost { shard } => drop(self.entitled.refused(shard, Instant::now())),
+            ForwardMessage::Settled { shard } => {
+                self.entitled.settled(shard);
+                return true;
             }
         }
-        let new: Vec<_> = assigned.difference(&self.assigned).copied().collect();
-        for shard in &new {
+        false
+    }
+
+    /// Takes an assignment: closes what is not in it any more, asks for what is new, lets go what others should have.
+    /// True if something was let go at once.
+    async fn assign(&mut self, assignment: &v1::Assignment) -> Result<bool, Invalid> {
+        let shape = Shape::read(assignment.shape.as_ref())?;
+        let before = self.entitled.released().len();
+        let changes = self.entitled.assign(assignment, &shape)?;
+        for shard in changes.close {
+            self.tell(shard, ShardMessage::Close).await;
+            if !assignment.shard.contains(&shard) {
+                self.shared.directory.remove(shard);
+            }
+        }
+        for (shard, _) in &changes.open {
             self.shared.directory.get_or_start(*shard, || shard::start(*shard, self.shared));
         }
-        self.opening.extend(&new);
-        self.assigned = assigned;
+        for shard in changes.let_go {
+            self.tell(shard, ShardMessage::LetGo).await;
+        }
+        self.enqueue(changes.open.into_iter());
         self.publish(Some(shape));
-        Ok(new.into_iter().map(|shard| self.open(shard)).collect())
+        Ok(self.entitled.released().len() > before)
     }
 
-    fn open(&self, shard: u32) -> owner_message::Message {
-        let owner = self.shared.options.name.clone();
-        owner_message::Message::Open(v1::OpenShard { shard, assignment: self.assignment, owner })
-    }
-
-    fn retry(&mut self) -> Vec<owner_message::Message> {
-        let now = Instant::now();
-        let due: Vec<_> = self.retries.extract_if(.., |_, at| *at <= now).map(|(shard, _)| shard).collect();
-        due.into_iter().filter(|shard| self.assigned.contains(shard)).map(|shard| self.open(shard)).collect()
+    /// Asks for shards, before anything else that waits to be sent.
+    fn enqueue(&mut self, shards: impl DoubleEndedIterator<Item = (u32, Option<Epoch>)>) {
+        let (owner, assignment) = (&self.shared.options.name, self.entitled.number());
+        let open = |(shard, held): (u32, Option<Epoch>)| {
+            let open = v1::OpenShard { shard, assignment, owner: owner.clone(), held: held.map(Into::into) };
+            owner_message::Message::Open(open)
+        };
+        self.queue.extend(shards.rev().map(open));
     }
 
     async fn answer(&mut self, answer: detector_message::Message) -> Result<(), Broken> {
         match answer {
             detector_message::Message::Opened(message) => {
                 let opened = Opened::read(&message)?;
-                let shard = opened.shard;
-                self.tell(shard, ShardMessage::Opened(Box::new(opened))).await;
-                self.opening.remove(&shard);
+                if self.entitled.opened(opened.shard, opened.epoch) {
+                    self.tell(opened.shard, ShardMessage::Opened(Box::new(opened))).await;
+                }
                 self.publish(None);
             }
             detector_message::Message::Ack(ack) => {
@@ -248,12 +268,10 @@ impl<'a> Link<'a> {
                 if refusal.reason() == v1::refusal::Reason::Deposed {
                     return Err(Broken::Ended);
                 }
-                self.tell(shard, ShardMessage::Close).await;
-                if self.assigned.contains(&shard) {
-                    self.opening.insert(shard);
-                    self.retries.insert(shard, Instant::now() + REOPEN_WAIT);
-                    self.publish(None);
+                if self.entitled.refused(shard, Instant::now()) {
+                    self.tell(shard, ShardMessage::Close).await;
                 }
+                self.publish(None);
             }
             // Early windows are not sent yet, so nothing trips.
             detector_message::Message::Tripwires(_) => {}
@@ -269,25 +287,33 @@ impl<'a> Link<'a> {
 
     /// Says whether collectors can be welcomed.
     fn publish(&self, shape: Option<Shape>) {
-        self.shared.counters.assigned.set(self.assigned.len() as u64);
-        self.shared.counters.opening.set(self.opening.len() as u64);
+        let opening = self.entitled.opening();
+        self.shared.counters.assigned.set(self.entitled.len() as u64);
+        self.shared.counters.opening.set(opening as u64);
         self.shared.readiness.send_modify(|readiness| {
             readiness.shape = shape.or(readiness.shape);
-            readiness.open = !self.assigned.is_empty() && self.opening.is_empty();
+            readiness.open = self.entitled.len() > 0 && opening == 0;
         });
     }
 
-    /// All epochs are over.
-    async fn close_all(&mut self) {
-        self.shared.readiness.send_modify(|readiness| readiness.open = false);
-        for (_, mailbox) in self.shared.directory.all() {
-            let _ = mailbox.command(ShardMessage::Close).await;
+    /// Nothing is known of what was sent and not answered; what shards said meanwhile is said again on the next
+    /// connection.
+    async fn broken(&mut self, inbox: &mut Inbox<ForwardMessage>) {
+        self.queue.clear();
+        while let Some(message) = inbox.try_recv() {
+            self.take(message);
         }
+        self.queue.clear();
+        for shard in self.entitled.broken() {
+            self.tell(shard, ShardMessage::Close).await;
+        }
+        self.shared.routes.send_replace(None);
+        self.publish(None);
     }
 }
 
 async fn answered<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Broken> {
-    Ok(timeout(CALL_TIMEOUT, call).await.map_err(|_| Broken::Silent)??.into_inner())
+    Ok(timeout(CALL_TIMEOUT, call).await.map_err(|_| Broken::Silent(CALL_TIMEOUT))??.into_inner())
 }
 
 /// The next routes; never, if they are not watched.

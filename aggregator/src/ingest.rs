@@ -26,7 +26,7 @@ use crate::{
     shard::ShardMessage,
 };
 
-/// How long a new stream may take to say hello, and how long it then waits for shards to be open.
+/// How long a new stream may take to say hello, and how long it then waits until the cluster's shape is known.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often withheld credit is looked at again.
 const CREDIT_RETRY: Duration = Duration::from_millis(250);
@@ -95,8 +95,8 @@ async fn greet(shared: &Shared, incoming: &mut Streaming<v1::CollectorMessage>) 
         return Err(Status::failed_precondition("the first message must be a hello"));
     };
     let hello = Hello::read(&hello).map_err(|invalid| refuse(shared, &invalid))?;
-    let shape = tokio::time::timeout(PATIENCE, shared.ready_shape()).await;
-    let shape = shape.map_err(|_| Status::unavailable("no shard is open here yet"))?;
+    let shape = tokio::time::timeout(PATIENCE, shared.shape()).await;
+    let shape = shape.map_err(|_| Status::unavailable("the detector was not reached from here yet"))?;
     if hello.shape != shape {
         let problem = format!("the cluster has {shape:?}, the collector expects {:?}", hello.shape);
         return Err(Status::failed_precondition(problem));

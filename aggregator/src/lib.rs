@@ -5,8 +5,10 @@
 
 mod control;
 pub mod core;
+mod detectors;
 mod directory;
 mod encode;
+mod entitled;
 mod feedback;
 mod forward;
 mod ingest;
@@ -27,7 +29,7 @@ use spikewatch_actors::{
     Seams,
     mailbox::{Mailbox, mailbox},
     supervise::Restarts,
-    task::Kind,
+    task::{Kind, Tasks},
 };
 use spikewatch_domain::shard::MAX_SHARDS;
 use spikewatch_proto::{
@@ -35,13 +37,14 @@ use spikewatch_proto::{
     v1::{self, control_server::ControlServer, ingest_server::IngestServer},
 };
 use tokio::sync::watch;
-use tonic::{service::Routes, transport::Endpoint};
+use tonic::service::Routes;
 
 pub use metrics::AggregatorMetrics;
 
 use crate::{
     control::RouteRelay,
     core::{Lane, StreamId},
+    detectors::Detectors,
     directory::Directory,
     feedback::Feedback,
     forward::ForwardMessage,
@@ -50,6 +53,8 @@ use crate::{
     pressure::Pressure,
 };
 
+/// How long its parts may take to end, once nothing is assigned any more.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest message taken from a peer.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
@@ -58,8 +63,8 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 pub struct Options {
     /// Its name, unique in the cluster.
     pub name: String,
-    /// Where the detector is: "http://host:port".
-    pub detector: String,
+    /// Where the detectors are, "http://host:port" each: the one that leads is found from any of them.
+    pub detectors: Vec<String>,
     /// Where collectors reach this aggregator: "http://host:port".
     pub advertise: String,
     /// Bytes of open windows above which credit is withheld.
@@ -75,10 +80,10 @@ pub struct Options {
 impl Options {
     /// The defaults, for an aggregator of that name between these addresses.
     #[must_use]
-    pub fn new(name: impl Into<String>, detector: impl Into<String>, advertise: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<String>, detectors: Vec<String>, advertise: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            detector: detector.into(),
+            detectors,
             advertise: advertise.into(),
             memory_limit: 2 << 30,
             credit_rows: 1 << 18,
@@ -94,6 +99,9 @@ pub enum Error {
     /// The detector's address is none.
     #[error("the detector's address {0:?} is no \"http://host:port\": {1}")]
     Detector(String, tonic::transport::Error),
+    /// There is no address.
+    #[error("no detector is named")]
+    NoDetector,
 }
 
 /// The one way into a running aggregator.
@@ -129,32 +137,29 @@ impl Handle {
         }
     }
 
-    /// Waits until all assigned shards are open, so that collectors are welcome.
+    /// Waits until all assigned shards are open.
     pub async fn ready(&self) {
-        self.0.ready_shape().await;
+        let mut readiness = self.0.readiness.subscribe();
+        // The sender lives in `self`.
+        let _ = readiness.wait_for(|readiness| readiness.open).await;
     }
 }
 
-/// Starts an aggregator. It keeps trying to reach the detector; what it returns has to be served.
+/// Starts an aggregator. It keeps trying to reach the detector; what it returns has to be served. At shutdown it first
+/// hands its shards over, then ends.
 ///
 /// # Errors
 /// The options are unusable.
 pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
-    let endpoint = Endpoint::from_shared(options.detector.clone())
-        .map_err(|error| Error::Detector(options.detector.clone(), error))?
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(Some(4 << 20))
-        .initial_connection_window_size(Some(16 << 20));
+    let detectors = Detectors::new(&options.detectors)?;
     // One commit a shard is in flight, so that shards never wait for the connection.
     let (forward, inbox) = mailbox("forward", 2 * MAX_SHARDS as usize);
+    // Its parts go on while shards are handed over: they are not cancelled with the node, but shut down below.
+    let tasks = Tasks::new();
     let shared = Arc::new(Shared {
         pressure: Pressure::new(options.memory_limit),
         options,
-        seams: seams.clone(),
+        seams: Seams { tasks: tasks.clone(), ..seams.clone() },
         instance: seams.entropy.bytes16(),
         directory: Directory::default(),
         forward,
@@ -165,10 +170,14 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         sessions: Mutex::default(),
         streams: AtomicU64::new(0),
     });
-    let forwarding = forward::run(Arc::clone(&shared), endpoint, inbox);
-    seams.tasks.spawn(Kind::ROLE, "forward", async {
-        forwarding.await;
-        Ok::<(), std::convert::Infallible>(())
+    let forwarding = forward::run(Arc::clone(&shared), detectors, inbox, seams.tasks.token());
+    seams.tasks.spawn(Kind::ROLE, "aggregator", async move {
+        let ended = tokio::select! {
+            () = forwarding => Ok(()),
+            failure = tasks.failed() => Err(failure),
+        };
+        tasks.shutdown(END_TIMEOUT).await;
+        ended
     });
     let ingest = IngestServer::new(IngestService(Arc::clone(&shared))).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::new(ingest).add_service(ControlServer::new(RouteRelay(Arc::clone(&shared))));
@@ -193,7 +202,7 @@ struct Shared {
     streams: AtomicU64,
 }
 
-/// Whether collectors can be welcomed.
+/// What is known of the cluster, and whether all that is assigned is open.
 #[derive(Debug, Clone, Copy, Default)]
 struct Readiness {
     shape: Option<Shape>,
@@ -205,12 +214,11 @@ impl Shared {
         self.streams.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The cluster's shape, once all assigned shards are open.
-    async fn ready_shape(&self) -> Shape {
+    /// The cluster's shape, once a detector told it.
+    async fn shape(&self) -> Shape {
         let mut readiness = self.readiness.subscribe();
         loop {
-            let Readiness { shape, open } = *readiness.borrow_and_update();
-            if let Some(shape) = shape.filter(|_| open) {
+            if let Some(shape) = readiness.borrow_and_update().shape {
                 return shape;
             }
             if readiness.changed().await.is_err() {

@@ -27,10 +27,12 @@ use crate::{
 
 /// What a shard is sent.
 pub(crate) enum ShardMessage {
-    /// The detector opened it.
+    /// The detector opened it, or says that it goes on under the epoch it has.
     Opened(Box<Opened>),
     /// It is owned no longer: its state is void.
     Close,
+    /// Another should own it: nothing more is taken, and what is in flight is finished.
+    LetGo,
     /// A stream binds it.
     Bind { feedback: Arc<Feedback>, bind: Bind },
     /// A bound stream said something.
@@ -63,6 +65,7 @@ pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
         held: Held::default(),
         trace: None,
         sealed_at: Instant::now(),
+        letting_go: false,
         lost: std::mem::replace(&mut started, true),
     };
     supervise(&shared.seams.tasks, Kind::ROLE, "shard", policy, &shared.restarts, inbox, factory);
@@ -81,6 +84,8 @@ struct ShardActor {
     trace: Option<Arc<str>>,
     /// When the commit in flight was sent.
     sealed_at: Instant,
+    /// It takes nothing more, and says so once nothing is in flight.
+    letting_go: bool,
     /// This is a restart: what the shard knew is gone, and it has to be opened anew.
     lost: bool,
 }
@@ -96,6 +101,19 @@ impl ShardActor {
         }
     }
 
+    /// What is sealed is committed and nothing more taken; what was not sealed is sent again to the next owner.
+    async fn let_go(&mut self) {
+        self.letting_go = true;
+        if self.core.is_none() {
+            return self.settled().await;
+        }
+        self.event(Event::Handover).await;
+    }
+
+    async fn settled(&self) {
+        let _ = self.shared.forward.send(ForwardMessage::Settled { shard: self.shard }).await;
+    }
+
     async fn act(&mut self, action: Action<Windows>) {
         let shard = self.shard;
         match action {
@@ -107,7 +125,7 @@ impl ShardActor {
                 tracing::info!(shard, stream, why = why.reason(), "stream unbound");
                 self.tell(stream, |feedback| feedback.unbound(shard, why));
                 // It has to learn under which epoch to come back, and from where.
-                let again = self.core.as_ref().filter(|_| why != Unbinding::Replaced);
+                let again = self.core.as_ref().filter(|_| !matches!(why, Unbinding::Replaced | Unbinding::Moved));
                 let again = again.zip(self.streams.get(&stream));
                 if let Some((core, feedback)) = again {
                     feedback.opened(shard, core.epoch(), core.pair(&feedback.of));
@@ -121,8 +139,7 @@ impl ShardActor {
                 self.shared.counters.too_late_rows.add(rows);
                 tracing::warn!(shard, collector = %of, rows, "a batch came too late to be counted");
             }
-            // Whoever asked for it looks at `is_settled`.
-            Action::Released => {}
+            Action::Released => self.settled().await,
             Action::Commit(commit) => {
                 let trace = self.trace.take();
                 let traceparent = trace.as_deref().unwrap_or_default();
@@ -149,6 +166,7 @@ impl ShardActor {
     }
 
     fn close(&mut self) {
+        self.letting_go = false;
         if self.core.take().is_some() {
             self.streams.values().for_each(|feedback| feedback.unbound(self.shard, Unbinding::NotOwned));
             self.report();
@@ -162,6 +180,10 @@ impl Actor for ShardActor {
 
     async fn handle(&mut self, message: ShardMessage) -> Result<(), Infallible> {
         match message {
+            ShardMessage::Opened(opened) if self.core.as_ref().is_some_and(|core| core.epoch() == opened.epoch) => {
+                // It goes on; the ack of what was in flight may be lost.
+                self.event(Event::Resend).await;
+            }
             ShardMessage::Opened(opened) => {
                 self.close();
                 self.lost = false;
@@ -179,12 +201,15 @@ impl Actor for ShardActor {
                 self.core = Some(core);
             }
             ShardMessage::Close => self.close(),
+            ShardMessage::LetGo => self.let_go().await,
             ShardMessage::Bind { feedback, bind } => {
-                if self.core.is_none() {
-                    feedback.unbound(self.shard, Unbinding::NotOwned);
-                }
                 let (stream, of, lane) = (feedback.stream, feedback.of.clone(), feedback.lane.clone());
-                self.streams.insert(stream, feedback);
+                // It is kept in any case: what the stream sends meanwhile gives it its credit back.
+                let feedback = self.streams.entry(stream).insert_entry(feedback);
+                if self.core.is_none() {
+                    feedback.get().unbound(self.shard, Unbinding::NotOwned);
+                    return Ok(());
+                }
                 let trimmed = bind.trimmed_seq;
                 if self.core.as_ref().is_some_and(|core| trimmed > core.pair(&of).seq) {
                     tracing::error!(shard = self.shard, collector = %of, trimmed, "a collector trimmed more than the store has: was it restored from a backup?");
@@ -209,7 +234,8 @@ impl Actor for ShardActor {
                 self.event(Event::Acked { epoch, commit_no }).await;
             }
             ShardMessage::Describe { of, reply } => {
-                let _ = reply.send(self.core.as_ref().map(|core| (core.epoch(), core.pair(&of))));
+                let core = self.core.as_ref().filter(|_| !self.letting_go);
+                let _ = reply.send(core.map(|core| (core.epoch(), core.pair(&of))));
             }
         }
         Ok(())

@@ -1,8 +1,12 @@
 //! The actor that scores what is committed and runs the rules. It reads the commit log bucket by bucket, so a restart, or
 //! falling behind, changes nothing in what comes out.
 
+pub(crate) mod baselines;
+mod snapshot;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use spikewatch_actors::{
     Seams,
     mailbox::{Inbox, Mailbox, mailbox},
@@ -17,22 +21,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::baselines::{Baselines, Origin};
 use crate::{
     committer::Committed,
     execution::{Execution, Executions},
     metrics::Counters,
-    prepare,
-    scoring::{Bucket, Scored, Scoring},
-    store::{Finished, LogKind, Range, Resume, Store, StoreError, Term},
+    scoring::Scored,
+    store::{Finished, Range, Resume, Store, StoreError, Term},
     trace,
 };
 
-/// Buckets that are looked up at once.
-const BUCKETS: u32 = 256;
 /// Warnings that are kept for display.
 const WARNINGS: usize = 100;
-/// Windows and series that are scored between two awaits; more go to a thread of their own.
-const AT_ONCE: u64 = 5000;
 /// How often the clock is looked at for executions.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,9 @@ pub(crate) enum Command {
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) term: Term,
-    pub(crate) scoring: Scoring,
+    pub(crate) origin: Origin,
+    /// Buckets between two snapshots; none are made if 0.
+    pub(crate) snapshot_buckets: u32,
     pub(crate) executions: Executions,
     pub(crate) resume: Resume,
     pub(crate) committed: watch::Receiver<Committed>,
@@ -57,8 +59,9 @@ struct Analysis {
     parts: Parts,
     seams: Seams,
     progress: watch::Sender<v1::Progress>,
-    /// Start of the last bucket scored.
-    scored: Option<EventMillis>,
+    baselines: Baselines,
+    /// Buckets learnt since the last snapshot.
+    unsaved: u32,
     finalised: u64,
     records: u64,
     warnings: VecDeque<String>,
@@ -66,23 +69,27 @@ struct Analysis {
     trace: Arc<str>,
 }
 
-/// Starts it.
-pub(crate) fn start(parts: Parts, seams: &Seams) -> (Mailbox<Command>, watch::Receiver<v1::Progress>) {
+/// Starts it. It begins with `warm` baselines, which may have learnt a part of the log, once they are there.
+pub(crate) fn start(
+    parts: Parts,
+    warm: BoxFuture<'static, Option<Baselines>>,
+    seams: &Seams,
+) -> (Mailbox<Command>, watch::Receiver<v1::Progress>) {
     let (sender, inbox) = mailbox("analysis", 16);
     let before = v1::Progress { alerts: parts.resume.alerts, ..v1::Progress::default() };
     let (progress, watched) = watch::channel(before);
-    let finalised = parts.resume.finalised;
-    let analysis = Analysis {
-        parts,
-        seams: seams.clone(),
-        progress,
-        scored: None,
-        finalised,
-        records: finalised,
-        warnings: VecDeque::new(),
-        trace: Arc::default(),
-    };
-    seams.tasks.spawn(Kind::ROLE, "analysis", analysis.run(inbox));
+    let (finalised, seams) = (parts.resume.finalised, seams.clone());
+    let (tasks, stop) = (seams.tasks.clone(), seams.tasks.token());
+    tasks.spawn(Kind::ROLE, "analysis", async move {
+        let Some(warm) = stop.run_until_cancelled(warm).await else { return Ok(()) };
+        // What was learnt beyond what counts as scored, is not what the log says: the store went back.
+        let warm = warm.filter(|warm| warm.scored() <= parts.resume.scored);
+        let baselines = warm.unwrap_or_else(|| Baselines::new(parts.origin.clone()));
+        let (warnings, trace, unsaved) = (VecDeque::new(), Arc::default(), 0);
+        let analysis =
+            Analysis { parts, seams, progress, baselines, unsaved, finalised, records: finalised, warnings, trace };
+        analysis.run(inbox).await
+    });
     (sender, watched)
 }
 
@@ -122,19 +129,9 @@ impl Analysis {
     /// Scores again what was scored before the restart, for the state it leaves; and takes up the records that wait.
     async fn rebuild(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         let Some(scored) = self.parts.resume.scored else { return Ok(()) };
-        loop {
-            let buckets = self.parts.store.buckets(self.scored, scored, BUCKETS).await?;
-            if buckets.is_empty() || stop.is_cancelled() {
-                break;
-            }
-            for start in buckets {
-                let bucket = self.read(start).await?;
-                self.learn(bucket).await?;
-                self.scored = Some(start);
-            }
-            tokio::task::yield_now().await;
-        }
-        self.scored = Some(scored);
+        let began = Instant::now();
+        let learnt = self.baselines.follow(&*self.parts.store, scored, stop).await?;
+        self.unsaved = learnt;
         let look_back = self.parts.executions.longest_look_back_ms();
         let lately = Range::of(scored.saturating_sub(look_back.saturating_mul(4)), 0);
         let mut after = 0;
@@ -144,10 +141,10 @@ impl Analysis {
             after = *last;
             alerts.iter().for_each(|(_, alert)| self.parts.executions.remember(alert));
         }
-        let since = self.parts.scoring.span().end(scored).saturating_sub(look_back);
+        let since = self.baselines.span().end(scored).saturating_sub(look_back);
         let waiting = self.parts.store.recent_records(since, 0.0).await?;
         waiting.iter().for_each(|record| self.parts.executions.offer(record));
-        tracing::info!(series = self.parts.scoring.series(), "baselines rebuilt from the commit log");
+        tracing::info!(series = self.baselines.series(), took = ?began.elapsed(), "baselines are up to the commit log");
         Ok(())
     }
 
@@ -157,9 +154,8 @@ impl Analysis {
             let committed = self.parts.committed.borrow_and_update().clone();
             let Some(frontier) = committed.frontier else { break };
             self.trace = committed.trace;
-            let buckets = self.parts.store.buckets(self.scored, frontier, BUCKETS).await?;
+            let buckets = self.baselines.ready(&*self.parts.store, frontier).await?;
             if buckets.is_empty() {
-                self.scored = self.scored.max(Some(frontier));
                 break;
             }
             for start in buckets {
@@ -172,20 +168,36 @@ impl Analysis {
             }
         }
         self.publish();
+        self.save().await
+    }
+
+    /// Makes a snapshot if one is due. Without it a restart only takes longer.
+    async fn save(&mut self) -> Result<(), StoreError> {
+        let every = self.parts.snapshot_buckets;
+        if every == 0 || self.unsaved < every {
+            return Ok(());
+        }
+        self.unsaved = 0;
+        let began = Instant::now();
+        match self.baselines.keep(&*self.parts.store, self.parts.term).await {
+            Ok(bytes) => tracing::info!(bytes, took = ?began.elapsed(), "baselines saved"),
+            Err(error) if error.is_deposed() => return Err(error),
+            Err(error) => self.warn(format!("The baselines were not saved: {error}.")),
+        }
+        self.seams.latencies.record("snapshot", began.elapsed());
         Ok(())
     }
 
     async fn score(&mut self, start: EventMillis) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let bucket = self.read(start).await?;
-        let Scored { mut records, cut, not_modelled } = self.learn(bucket).await?;
+        let Scored { mut records, cut, not_modelled } = self.baselines.score(&*self.parts.store, start).await?;
         self.seams.latencies.record("score", begun.elapsed());
         self.parts.counters.not_modelled.add(not_modelled);
         if cut > 0 {
             self.parts.counters.records_cut.add(cut);
             self.warn(format!("{cut} anomaly records of the bucket at {start} ms were left out: a job had too many."));
         }
-        let end = self.parts.scoring.span().end(start);
+        let end = self.baselines.span().end(start);
         let event_time = self.seams.clock.is_event_time();
         let finalised_ms = if event_time { end } else { self.seams.clock.now_ms() };
         for record in &mut records {
@@ -198,39 +210,9 @@ impl Analysis {
         if event_time {
             executions.extend(self.execute(end));
         }
-        self.scored = Some(start);
+        self.unsaved = self.unsaved.saturating_add(1);
         self.records += records.len() as u64;
         self.finish(Finished { scored: Some(start), records, executions, ..Finished::default() }).await
-    }
-
-    /// Scores a bucket; a large one on a thread of its own, so that it doesn't keep others from theirs.
-    async fn learn(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
-        let scoring = &mut self.parts.scoring;
-        if scoring.series() + bucket.rows.len() as u64 <= AT_ONCE {
-            return Ok(scoring.score(bucket));
-        }
-        let mut away = std::mem::replace(scoring, Scoring::new(&[], scoring.span(), 0));
-        let (done, back) = oneshot::channel();
-        self.seams.tasks.spawn_blocking(Kind::ROLE, "scoring", move || {
-            let scored = away.score(bucket);
-            // Nobody waits for it while the node shuts down.
-            let _ = done.send((away, scored));
-            Ok::<(), StoreError>(())
-        });
-        let lost = |_| StoreError::Damaged { what: "the state of the baselines", why: "scoring failed".into() };
-        let (away, scored) = back.await.map_err(lost)?;
-        self.parts.scoring = away;
-        Ok(scored)
-    }
-
-    async fn read(&self, start: EventMillis) -> Result<Bucket, StoreError> {
-        let (log, missing) = self.parts.store.log(start).await?;
-        let mut bucket = Bucket { start, ..Bucket::default() };
-        for entry in log.iter().filter(|entry| entry.kind == LogKind::Windows) {
-            bucket.rows.extend(prepare::rows(entry)?);
-        }
-        bucket.missing = missing.iter().filter_map(|site| site.parse().ok()).collect();
-        Ok(bucket)
     }
 
     fn execute(&mut self, now: EventMillis) -> Vec<Execution> {
@@ -293,13 +275,14 @@ impl Analysis {
         let committed = self.parts.committed.borrow().clone();
         self.progress.send_modify(|progress| {
             progress.frontier_ms = committed.frontier.unwrap_or(0);
-            progress.scored_ms = self.scored.unwrap_or(0);
+            progress.scored_ms = self.baselines.scored().unwrap_or(0);
+            progress.silent_collectors = committed.silent.to_vec();
             progress.commits = committed.counts.commits;
             progress.windows = committed.counts.windows;
             progress.corrections = committed.counts.corrections;
             progress.records = self.records;
             progress.executions = self.parts.executions.passed();
-            progress.series = self.parts.scoring.series();
+            progress.series = self.baselines.series();
             progress.warnings = self.warnings.iter().cloned().collect();
         });
     }

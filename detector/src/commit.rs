@@ -122,19 +122,20 @@ impl Commits {
         let Some(shard) = self.shards.get_mut(open.shard as usize) else {
             return Refused::because(Reason::Invalid, format!("shard {} is beyond the last", open.shard));
         };
-        match assignments.of(open.shard) {
-            Some((owner, since)) if owner == open.owner && open.assignment >= since => {}
-            Some((owner, since)) => {
-                return Refused::because(
-                    Reason::NotAssigned,
-                    format!("shard {} is {owner}'s since assignment {since}", open.shard),
-                );
-            }
-            None => return Refused::because(Reason::NotAssigned, format!("shard {} is nobody's", open.shard)),
-        }
+        entitled(open, assignments)?;
         shard.epoch += 1;
         shard.owner.clone_from(&open.owner);
         Ok(OpenWrite { shard: open.shard, epoch: shard.epoch, owner: open.owner.clone(), assignment: open.assignment })
+    }
+
+    /// What an assignee is told that holds the shard already, under the newest epoch: it goes on under it.
+    #[must_use]
+    pub fn resumed(&self, open: &v1::OpenShard, assignments: &Assignments) -> Option<Opened> {
+        let held = Epoch::read("OpenShard.held", open.held.as_ref()).ok()?;
+        let shard = self.shards.get(open.shard as usize)?;
+        entitled(open, assignments).ok()?;
+        let newest = Epoch { lineage: self.lineage, number: shard.epoch };
+        (held == newest && shard.owner == open.owner).then(|| self.opened(open.shard)).flatten()
     }
 
     /// What the new owner of a shard is told.
@@ -222,6 +223,17 @@ impl Commits {
             .collect()
     }
 
+    /// The roster.
+    #[must_use]
+    pub fn members(&self) -> &BTreeMap<Incarnation, Enrolled> {
+        &self.members
+    }
+
+    /// Takes entries of the roster that were written.
+    pub fn note(&mut self, changed: impl IntoIterator<Item = (Incarnation, Enrolled)>) {
+        self.members.extend(changed);
+    }
+
     /// Notes who vouched. An incarnation that was never seen replaces the others of its collector. Returns what changed.
     fn enrol(&mut self, pairs: &[(Incarnation, Pair)]) -> Vec<(Incarnation, Enrolled)> {
         let mut changed: BTreeMap<Incarnation, Enrolled> = BTreeMap::new();
@@ -253,6 +265,16 @@ fn forget_oldest(pairs: &mut BTreeMap<Incarnation, Pair>, newest: &Incarnation) 
         let Some(oldest) = others.min_by_key(|(_, pair)| pair.bucket).map(|(of, _)| of.clone()) else { return };
         pairs.remove(&oldest);
     }
+}
+
+/// Only the assignee may open, by the assignment that made it so or a later one.
+fn entitled(open: &v1::OpenShard, assignments: &Assignments) -> Result<(), Refused> {
+    let detail = match assignments.of(open.shard) {
+        Some((owner, since)) if owner == open.owner && open.assignment >= since => return Ok(()),
+        Some((owner, since)) => format!("shard {} is {owner}'s since assignment {since}", open.shard),
+        None => format!("shard {} is nobody's", open.shard),
+    };
+    Refused::because(Reason::NotAssigned, detail)
 }
 
 /// What a commit may do to a frontier: only move it on.

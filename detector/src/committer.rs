@@ -1,20 +1,20 @@
 //! The actor that commits. It takes all that waits, writes it in one transaction, and only then acknowledges.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use spikewatch_actors::{
     Seams,
     mailbox::{Inbox, Mailbox, mailbox},
     task::Kind,
 };
-use spikewatch_domain::record::EventMillis;
+use spikewatch_domain::{key::SiteName, record::EventMillis};
 use spikewatch_proto::{
-    convert::cluster::Epoch,
+    convert::cluster::{Epoch, Incarnation},
     v1::{self, detector_message::Message},
 };
 use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tonic::Status;
 use tracing::Instrument as _;
@@ -23,10 +23,13 @@ use crate::{
     cluster::Assignments,
     commit::{Closing, Commits, Decision, Prepared, Refused},
     metrics::Counters,
-    store::{Counts, Loaded, LogKind, Store, StoreError, Term, Write},
+    roster::{Patience, Roster, Turn},
+    store::{Counts, Enrolled, Loaded, LogKind, Store, StoreError, Term, Write},
     trace,
 };
 
+/// How often the roster is looked at.
+const REVIEW: Duration = Duration::from_secs(5);
 /// Messages that may wait; beyond, owners wait.
 const CAPACITY: usize = 1024;
 /// Messages of one transaction.
@@ -54,6 +57,25 @@ pub(crate) struct Committed {
     pub(crate) counts: Counts,
     /// The trace of the newest commit (W3C traceparent); may be empty.
     pub(crate) trace: Arc<str>,
+    /// Collectors that have fallen silent, "site/collector".
+    pub(crate) silent: Arc<[String]>,
+}
+
+/// What is asked about the roster.
+pub(crate) enum RosterRequest {
+    /// All members.
+    List(oneshot::Sender<BTreeMap<Incarnation, Enrolled>>),
+    /// Take a collector out. Answered with whether it was in.
+    Retire(SiteName, SiteName, oneshot::Sender<Result<bool, StoreError>>),
+}
+
+/// How the roster is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closings {
+    /// How buckets are closed.
+    pub(crate) closing: Closing,
+    /// When a silent collector is taken out.
+    pub(crate) retire_after: Duration,
 }
 
 struct Committer {
@@ -66,33 +88,61 @@ struct Committer {
     counts: Counts,
     counters: Arc<Counters>,
     seams: Seams,
+    roster: Roster,
+    patience: Patience,
 }
 
 /// Starts it.
 pub(crate) fn start(
     (store, term): (Arc<dyn Store>, Term),
     loaded: Loaded,
-    closing: Closing,
+    Closings { closing, retire_after }: Closings,
     assignments: watch::Receiver<Arc<Assignments>>,
     counters: Arc<Counters>,
     seams: &Seams,
-) -> (Mailbox<Request>, watch::Receiver<Committed>) {
+) -> (Mailbox<Request>, Mailbox<RosterRequest>, watch::Receiver<Committed>) {
     let (sender, inbox) = mailbox("committer", CAPACITY);
+    let (asker, asked) = mailbox("roster", 16);
+    let patience = Patience {
+        silent_ms: closing.max_wait_ms.saturating_mul(2),
+        retire_ms: u64::try_from(retire_after.as_millis()).unwrap_or(u64::MAX),
+    };
     let counts = loaded.counts;
     let commits = Commits::new(loaded, store.shape(), closing);
     let (committed, watched) =
         watch::channel(Committed { frontier: commits.frontier(), counts, ..Committed::default() });
     let seams = seams.clone();
     let tasks = seams.tasks.clone();
-    let committer = Committer { store, term, commits, closing, assignments, committed, counts, counters, seams };
-    tasks.spawn(Kind::ROLE, "committer", committer.run(inbox));
-    (sender, watched)
+    let roster = Roster::default();
+    let committer =
+        Committer { store, term, commits, closing, assignments, committed, counts, counters, seams, roster, patience };
+    tasks.spawn(Kind::ROLE, "committer", committer.run(inbox, asked));
+    (sender, asker, watched)
 }
 
 impl Committer {
-    async fn run(mut self, mut inbox: Inbox<Request>) -> Result<(), StoreError> {
+    async fn run(mut self, mut inbox: Inbox<Request>, mut asked: Inbox<RosterRequest>) -> Result<(), StoreError> {
         let stop = self.seams.tasks.token();
-        while let Some(Some(first)) = stop.run_until_cancelled(inbox.recv()).await {
+        let live = !self.seams.clock.is_event_time();
+        let mut reviews = interval(REVIEW);
+        reviews.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(request) = asked.recv() => {
+                    self.on_roster(request).await?;
+                    continue;
+                }
+                _ = reviews.tick(), if live => {
+                    self.review().await?;
+                    continue;
+                }
+                request = inbox.recv() => match request {
+                    Some(request) => request,
+                    None => return Ok(()),
+                },
+            };
             let mut batch = vec![first];
             while batch.len() < BATCH
                 && let Some(next) = inbox.try_recv()
@@ -101,6 +151,66 @@ impl Committer {
             }
             let span = tracing::debug_span!("transaction", messages = batch.len());
             self.commit(batch).instrument(span).await?;
+        }
+    }
+
+    /// Looks who has fallen silent, and who is back.
+    async fn review(&mut self) -> Result<(), StoreError> {
+        let (frontier, now_ms) = (self.commits.frontier(), self.seams.clock.now_ms());
+        let changed = self.roster.review(self.commits.members(), frontier, self.patience, now_ms);
+        for (of, member, turn) in &changed {
+            let (collector, last_bucket) = (of.to_string(), member.last_bucket);
+            match turn {
+                Some(Turn::Silent) => {
+                    self.counters.fell_silent.add(1);
+                    tracing::warn!(collector, last_bucket, "collector_silent: its site is incomplete without it");
+                }
+                Some(Turn::Back) => tracing::info!(collector, "a collector that was silent is back"),
+                Some(Turn::Retired) => tracing::warn!(collector, last_bucket, "silent for too long: retired"),
+                None => {}
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let changed: Vec<_> = changed.into_iter().map(|(of, member, _)| (of, member)).collect();
+        match self.store.enrol(self.term, changed.clone()).await {
+            Ok(()) => self.commits.note(changed),
+            Err(error) => return self.recover(error).await,
+        }
+        self.show_silent();
+        Ok(())
+    }
+
+    fn show_silent(&self) {
+        let silent =
+            |(of, member): (&Incarnation, &Enrolled)| (member.absent && !member.retired).then(|| of.to_string());
+        let silent: Arc<[String]> = self.commits.members().iter().filter_map(silent).collect();
+        self.committed.send_modify(|committed| committed.silent = silent);
+    }
+
+    async fn on_roster(&mut self, request: RosterRequest) -> Result<(), StoreError> {
+        match request {
+            RosterRequest::List(reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.commits.members().clone());
+            }
+            RosterRequest::Retire(site, collector, reply) => {
+                let retired = self.commits.retire(&site, &collector);
+                let known = !retired.is_empty();
+                if known {
+                    tracing::info!(collector = %format!("{site}/{collector}"), "retired by command");
+                }
+                match self.store.enrol(self.term, retired).await {
+                    Ok(()) => drop(reply.send(Ok(known))),
+                    Err(error) => {
+                        let told = StoreError::Unknown(error.to_string());
+                        let _ = reply.send(Err(told));
+                        return self.recover(error).await;
+                    }
+                }
+                self.show_silent();
+            }
         }
         Ok(())
     }
@@ -132,7 +242,8 @@ impl Committer {
         }
         self.counts = counts;
         replies.into_iter().for_each(|(reply, message)| answer(&reply, Ok(message)));
-        let now = Committed { frontier: self.commits.frontier(), counts, trace };
+        let silent = Arc::clone(&self.committed.borrow().silent);
+        let now = Committed { frontier: self.commits.frontier(), counts, trace, silent };
         self.committed.send_if_modified(|committed| {
             let changed = *committed != now;
             *committed = now;
@@ -144,6 +255,9 @@ impl Committer {
     fn decide(&mut self, request: Request) -> (ReplyTo, Message, Option<Write>) {
         match request {
             Request::Open(open, reply) => {
+                if let Some(resumed) = self.commits.resumed(&open, &self.assignments.borrow()) {
+                    return (reply, Message::Opened((&resumed).into()), None);
+                }
                 let opened = self.commits.open(&open, &self.assignments.borrow());
                 let (message, write) = match opened {
                     Ok(write) => match self.commits.opened(open.shard) {

@@ -14,9 +14,11 @@ pub mod commit;
 mod committer;
 pub mod execution;
 pub mod job;
+pub mod leader;
 mod metrics;
 pub mod prepare;
 mod retention;
+pub mod roster;
 pub mod rule;
 pub mod scoring;
 mod service;
@@ -25,26 +27,27 @@ mod trace;
 
 use std::{sync::Arc, time::Duration};
 
-use spikewatch_actors::{Seams, mailbox::Mailbox};
+use spikewatch_actors::Seams;
 use spikewatch_proto::{
     convert::cluster::Shape,
     v1::{
-        self, alerting_server::AlertingServer, control_server::ControlServer, results_server::ResultsServer,
-        windowing_server::WindowingServer,
+        alerting_server::AlertingServer, control_server::ControlServer, results_server::ResultsServer,
+        roster_server::RosterServer, windowing_server::WindowingServer,
     },
 };
 use tokio::sync::watch;
 use tonic::service::Routes;
 
 use self::{
+    analysis::baselines::Origin,
+    cluster::Timing,
     commit::Closing,
-    committer::Committed,
-    execution::{Executions, NoExceptions},
     job::{InvalidJob, Job},
+    leader::{Lead, Leadership, Plan},
     metrics::Counters,
     rule::{InvalidRule, Rule},
-    scoring::Scoring,
-    store::{Claim, StoreError, StoreOptions},
+    service::gate::Gate,
+    store::{StoreError, StoreOptions},
 };
 pub use self::{metrics::DetectorMetrics, retention::Retention};
 
@@ -53,9 +56,6 @@ const MAX_COMMIT_BYTES: usize = 256 << 20;
 
 /// How far behind the frontier a pair has to stand to be forgotten: a day more than owners take anything.
 const FORGET_AFTER_MS: u64 = 8 * 24 * 3_600_000;
-
-/// How long another detector on the same store waits after this one was last heard of.
-const LEASE: Duration = Duration::from_secs(10);
 
 /// What a detector is started with.
 #[derive(Debug, Clone)]
@@ -76,8 +76,21 @@ pub struct Options {
     pub jobs: Vec<Job>,
     /// How long what is stored is kept.
     pub retention: Retention,
+    /// A collector that was not heard of for so long is taken out of the roster.
+    pub retire_after: Duration,
     /// Most series of one job.
     pub max_series: usize,
+    /// How long aggregators are waited for.
+    pub timing: Timing,
+    /// Buckets after which the baselines are saved, so that a restart needs not learn the whole log again; never if 0.
+    pub snapshot_buckets: u32,
+    /// Where others reach this detector, "http://host:port".
+    pub advertise: String,
+    /// Its name, which no other detector on the same store has; made up if empty. One that is restarted under its name
+    /// needs not wait for its own lease to end.
+    pub name: String,
+    /// How long another detector on the same store waits after this one was last heard of, before it takes over.
+    pub lease: Duration,
 }
 
 impl Default for Options {
@@ -95,7 +108,13 @@ impl Default for Options {
             rules: Vec::new(),
             jobs: Vec::new(),
             retention: Retention::default(),
+            retire_after: Duration::from_secs(7 * 86_400),
             max_series: 2_000_000,
+            timing: Timing::default(),
+            snapshot_buckets: 16,
+            advertise: String::new(),
+            name: String::new(),
+            lease: Duration::from_secs(10),
         }
     }
 }
@@ -106,9 +125,6 @@ pub enum Error {
     /// The store can't be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another detector leads.
-    #[error("another detector, {0:?}, leads on this store")]
-    Led(String),
     /// A rule doesn't fit.
     #[error(transparent)]
     Rule(#[from] InvalidRule),
@@ -128,19 +144,22 @@ pub enum Error {
 /// A running detector. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    progress: watch::Receiver<v1::Progress>,
-    committed: watch::Receiver<Committed>,
+    leadership: watch::Receiver<Leadership>,
     counters: Arc<Counters>,
-    committer: Mailbox<committer::Request>,
 }
 
 impl Handle {
-    /// The detector in numbers.
+    /// The detector in numbers. One that stands by has few.
     #[must_use]
     pub fn metrics(&self) -> DetectorMetrics {
-        let progress = self.progress.borrow().clone();
-        let committed = self.committed.borrow().clone();
+        let reign = match &*self.leadership.borrow() {
+            Leadership::Leading(reign) => Some(Arc::clone(reign)),
+            Leadership::Standby { .. } => None,
+        };
+        let progress = reign.as_ref().map(|reign| reign.progress.borrow().clone()).unwrap_or_default();
+        let committed = reign.as_ref().map(|reign| reign.committed.borrow().clone()).unwrap_or_default();
         DetectorMetrics {
+            leads: reign.is_some(),
             commits: committed.counts.commits,
             repeats: self.counters.repeats.get(),
             refusals: self.counters.refusals.get(),
@@ -153,14 +172,27 @@ impl Handle {
             executions: progress.executions,
             series: progress.series,
             not_modelled: self.counters.not_modelled.get(),
+            fell_silent: self.counters.fell_silent.get(),
+            silent: committed.silent.len() as u64,
             frontier_ms: committed.frontier.unwrap_or(0),
             scored_ms: progress.scored_ms,
-            commit_mailbox: self.committer.stats(),
+            commit_mailbox: reign.map(|reign| reign.committer.stats()),
+        }
+    }
+
+    /// Waits until this detector leads, or until it does so no more.
+    pub async fn leads(&self, leads: bool) {
+        let mut leadership = self.leadership.clone();
+        let reached = leadership.wait_for(|now| matches!(now, Leadership::Leading(_)) == leads).await.is_ok();
+        if !reached && leads {
+            // It has ended, and leads never again.
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// Starts a detector and returns its handle and services.
+/// Starts a detector and returns its handle and services. It leads at once if no other does; else it stands by, and says
+/// so to whoever asks.
 ///
 /// # Errors
 /// The store can't be used, or rules and jobs don't fit together.
@@ -175,59 +207,41 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         lineage: seams.entropy.bytes16(),
     };
     let store = store::open(&store).await?;
-    let term = match store.claim(&u128::from_be_bytes(seams.entropy.bytes16()).to_string(), LEASE).await? {
-        Claim::Taken(term) => term,
-        Claim::HeldBy(leader) => return Err(Error::Led(leader.holder)),
-    };
-    let loaded = store.load().await?;
-    let resume = store.resume().await?;
     let counters = Arc::new(Counters::default());
-    let closing = Closing {
-        allowed_lateness_ms: millis(options.allowed_lateness),
-        max_wait_ms: millis(options.max_wait),
-        late_horizon_ms: (!seams.clock.is_event_time()).then_some(FORGET_AFTER_MS),
-    };
-    let (control, assignments) = service::control::start(Arc::clone(&store), term, loaded.assignment, seams);
-    let (committer, committed) = committer::start(
-        (Arc::clone(&store), term),
-        loaded,
-        closing,
-        assignments.clone(),
-        Arc::clone(&counters),
-        seams,
-    );
-    let parts = analysis::Parts {
+    let (shape, span) = (options.shape, options.shape.bucket);
+    let plan = Plan {
         store: Arc::clone(&store),
-        term,
-        scoring: Scoring::new(&jobs, options.shape.bucket, options.max_series),
-        executions: Executions::new(rules, Box::new(NoExceptions), resume.execution),
-        resume,
-        committed: committed.clone(),
+        closing: Closing {
+            allowed_lateness_ms: millis(options.allowed_lateness),
+            max_wait_ms: millis(options.max_wait),
+            late_horizon_ms: (!seams.clock.is_event_time()).then_some(FORGET_AFTER_MS),
+        },
+        retire_after: options.retire_after,
+        timing: options.timing,
+        origin: Origin { jobs: jobs.into(), span, max_series: options.max_series, tasks: seams.tasks.clone() },
+        snapshot_buckets: options.snapshot_buckets,
+        rules,
+        retention: options.retention,
         counters: Arc::clone(&counters),
+        seams: seams.clone(),
     };
-    let (analysis, progress) = analysis::start(parts, seams);
-    retention::start(Arc::clone(&store), term, options.retention, seams);
-    let (shape, tasks) = (options.shape, &seams.tasks);
-    let windowing = service::windowing::Service { shape, committer: committer.clone(), tasks: tasks.clone() };
-    let control = service::control::Service { shape, control, assignments, tasks: tasks.clone() };
-    let results = service::results::Service {
-        store: Arc::clone(&store),
-        committed: committed.clone(),
-        progress: progress.clone(),
-        tasks: tasks.clone(),
-    };
-    let alerting = service::alerting::Service {
-        store,
-        progress: progress.clone(),
-        analysis,
-        clock: seams.clock.clone(),
-        tasks: tasks.clone(),
-    };
+    let made_up = || u128::from_be_bytes(seams.entropy.bytes16()).to_string();
+    let name = if options.name.is_empty() { made_up() } else { options.name };
+    let holder = format!("{} {name}", options.advertise);
+    let leadership = leader::lead(Lead { plan, holder, lease: options.lease }).await?;
+    let gate = Gate(leadership.clone());
+    let clock = seams.clock.clone();
+    let windowing = service::windowing::Service { shape, gate: gate.clone() };
+    let control = service::control::Service { shape, gate: gate.clone() };
+    let results = service::results::Service { store: Arc::clone(&store), gate: gate.clone() };
+    let roster = service::roster::Service { gate: gate.clone() };
+    let alerting = service::alerting::Service { store, gate, clock };
     let routes = Routes::new(WindowingServer::new(windowing).max_decoding_message_size(MAX_COMMIT_BYTES))
         .add_service(ControlServer::new(control))
+        .add_service(RosterServer::new(roster))
         .add_service(ResultsServer::new(results))
         .add_service(AlertingServer::new(alerting));
-    Ok((Handle { progress, committed, counters, committer }, routes))
+    Ok((Handle { leadership, counters }, routes))
 }
 
 fn check(rules: &[Rule], jobs: &[Job]) -> Result<(), Error> {

@@ -25,12 +25,15 @@ pub(crate) struct Counters {
     pub(crate) refusals: Counter,
     pub(crate) records_cut: Counter,
     pub(crate) not_modelled: Counter,
+    pub(crate) fell_silent: Counter,
     pub(crate) expired: Counter,
 }
 
 /// A snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DetectorMetrics {
+    /// It leads; one that stands by commits and scores nothing.
+    pub leads: bool,
     /// Commits applied.
     pub commits: u64,
     /// Commits that came again and were acknowledged without effect.
@@ -55,10 +58,14 @@ pub struct DetectorMetrics {
     pub series: u64,
     /// Windows without a series because the limit is reached.
     pub not_modelled: u64,
+    /// Times that a collector fell silent.
+    pub fell_silent: u64,
+    /// Collectors that are silent now.
+    pub silent: u64,
     /// Start of the last bucket that all shards committed, ms; 0 if none.
     pub frontier_ms: u64,
     /// Start of the last bucket scored, ms; 0 if none.
     pub scored_ms: u64,
-    /// The committer's mailbox.
-    pub commit_mailbox: Stats,
+    /// The committer's mailbox, while it leads.
+    pub commit_mailbox: Option<Stats>,
 }

@@ -7,7 +7,7 @@ use spikewatch_detector::{
     scoring::{Bucket, Row, Scoring},
 };
 use spikewatch_domain::{
-    key::Subject,
+    key::{SiteName, Subject},
     span::Span,
     window::{Counters, Peer, Service, Share, Window},
 };
@@ -72,4 +72,46 @@ fn scoring_speed() {
         }
         println!("{what}: {} ns for each of {values} values, silence included; {records} records", took / values);
     }
+}
+
+/// Every host has traffic in every bucket, for a day and a bit: then each of its series has its whole profile.
+#[test]
+#[ignore = "a measurement; takes 1.5 GB"]
+fn snapshot_of_a_hundred_thousand_hosts() {
+    const ALL: u32 = 100_000;
+    let site: SiteName = "a".parse().unwrap();
+    let new = || Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 1_000_000);
+    let mut scoring = new();
+    for at in 0..98u32 {
+        let row = |host: u32| {
+            let events = u64::from(20 + mixed(host * 977 + at) % 50);
+            let counters = Counters { events, bytes_out: 900 * events, packets_in: events, ..Counters::default() };
+            let subject = Subject::Address(std::net::Ipv4Addr::from(0x0a00_0000 | host).into());
+            Row { site: site.clone(), subject, window: Window { counters, ..Window::default() }, incomplete: false }
+        };
+        let rows = (0..ALL).map(row).collect();
+        let begun = cpu_ns();
+        scoring.score(Bucket { start: u64::from(at) * 900_000, rows, ..Bucket::default() });
+        if at == 97 {
+            println!("one bucket: {} ms", (cpu_ns() - begun) / 1_000_000);
+        }
+    }
+    let begun = cpu_ns();
+    let mut raw = 0;
+    let parts: Vec<_> = scoring
+        .stored()
+        .map(|part| {
+            raw += part.len();
+            zstd::bulk::compress(&part, 1).unwrap()
+        })
+        .collect();
+    let (took, bytes) = (cpu_ns() - begun, parts.iter().map(Vec::len).sum::<usize>());
+    println!("stored: {} ms, {} parts, {} MB, {} MB compressed", took / 1_000_000, parts.len(), raw >> 20, bytes >> 20);
+    let begun = cpu_ns();
+    let mut back = new();
+    for (number, part) in parts.iter().enumerate() {
+        back.restore(number, &zstd::bulk::decompress(part, 256 << 20).unwrap()).unwrap();
+    }
+    println!("restored: {} ms", (cpu_ns() - begun) / 1_000_000);
+    assert!(back.is_whole() && back.series() == scoring.series());
 }

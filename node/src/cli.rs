@@ -11,6 +11,7 @@ use spikewatch_collector::networks::Network;
 use spikewatch_domain::key::SiteName;
 
 use crate::{
+    collectors::CollectorsArguments,
     config::{
         Format,
         layers::Setting,
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Score(ScoreArguments),
     /// Look into a detector's store or a collector's spool
     Inspect(InspectArguments),
+    /// List the collectors that buckets wait for, or take one out
+    Collectors(CollectorsArguments),
     /// Check a configuration, or show what is in effect
     Config(ConfigArguments),
 }

@@ -101,6 +101,7 @@ impl Cluster {
             allowed_lateness: Duration::from_millis(LATENESS_BUCKETS * bucket.millis()),
             rules: plan.rules,
             jobs: plan.jobs,
+            snapshot_buckets: 0,
             ..spikewatch_detector::Options::default()
         };
         let (handle, routes) = spikewatch_detector::start(options, &seams).await.map_err(Failure::internal)?;
@@ -111,7 +112,7 @@ impl Cluster {
         let aggregator = Endpoint::of(port.address());
         let options = spikewatch_aggregator::Options {
             expected_collectors,
-            ..spikewatch_aggregator::Options::new("aggregator", detector.url(), aggregator.url())
+            ..spikewatch_aggregator::Options::new("aggregator", vec![detector.url().to_owned()], aggregator.url())
         };
         let (handle, routes) = spikewatch_aggregator::start(options, &seams).await.map_err(Failure::internal)?;
         instruments::aggregator(&meter, &handle);

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli::{ConfigAction, ConfigArguments, ConfigOptions, DemoArguments, NodeArguments, ReplayArguments},
+    collectors::{self, CollectorsArguments},
     config::{
         Config, Telemetry as TelemetryOptions,
         check::Roles,
@@ -84,6 +85,16 @@ pub(crate) fn score(arguments: ScoreArguments) -> Outcome {
 /// What is asked for can't be read.
 pub(crate) fn inspect(arguments: &InspectArguments) -> Outcome {
     runtime()?.block_on(inspect::run(arguments))
+}
+
+/// `collectors`
+///
+/// # Errors
+/// No detector answers, or there is no such collector.
+pub(crate) fn collectors(arguments: CollectorsArguments) -> Outcome {
+    let mut out = Vec::new();
+    runtime()?.block_on(collectors::run(arguments, &mut out))?;
+    print(&String::from_utf8_lossy(&out))
 }
 
 /// `config`

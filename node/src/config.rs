@@ -5,6 +5,7 @@
 //! reported at once ([`layers`]), before anything is started.
 
 pub(crate) mod check;
+pub(crate) mod endpoints;
 pub(crate) mod layers;
 pub(crate) mod rules;
 pub(crate) mod text;
@@ -21,6 +22,7 @@ use spikewatch_collector::networks::Network;
 use spikewatch_detector::Retention;
 use spikewatch_domain::{key::SiteName, shard::DEFAULT_SHARDS, span::Span};
 
+use self::endpoints::Endpoints;
 use self::text::{Endpoint, Listen, LogFilter, OrEmpty, Period, Size, Slot, Text};
 
 /// Everything that can be configured.
@@ -180,8 +182,8 @@ pub(crate) struct Aggregator {
     pub(crate) listen: Text<Listen>,
     /// The address that collectors reach it by; empty: the node's name (or the listening address) with the port.
     pub(crate) advertise: OrEmpty<Endpoint>,
-    /// The detector it forwards to.
-    pub(crate) detector: Text<Endpoint>,
+    /// The detectors, as `http://host:7433` or a list of these: whichever leads is found from any of them.
+    pub(crate) detector: Endpoints,
     /// Memory for open windows; beyond, collectors get no credit.
     pub(crate) memory_limit: Text<Size>,
 }
@@ -192,6 +194,12 @@ pub(crate) struct Aggregator {
 pub(crate) struct Detector {
     /// Where it serves gRPC.
     pub(crate) listen: Text<Listen>,
+    /// The address that others reach it by; empty: the listening address, or the node's name with its port.
+    pub(crate) advertise: OrEmpty<Endpoint>,
+    /// How long a detector that stands by on the same store waits for this one before it takes over.
+    pub(crate) lease: Text<Period>,
+    /// An aggregator that is silent for so long is dead: others get its shards.
+    pub(crate) aggregator_lease: Text<Period>,
     /// The store: `sqlite://relative.db`, `sqlite:///absolute/path.db`, `sqlite::memory:`, or
     /// `postgres://user:password@host/database` for a cluster.
     pub(crate) store: String,
@@ -201,6 +209,10 @@ pub(crate) struct Detector {
     pub(crate) allowed_lateness: Text<Period>,
     /// How long a bucket waits for a silent collector.
     pub(crate) max_wait: Text<Period>,
+    /// A collector that was not heard of for so long is taken out of the roster.
+    pub(crate) retire_after: Text<Period>,
+    /// Buckets after which the baselines are saved, so that a restart needs not learn all again; 0: never.
+    pub(crate) snapshot_buckets: u32,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
     pub(crate) rules: PathBuf,
     /// How long things are kept.
@@ -281,7 +293,7 @@ impl Default for Aggregator {
         Self {
             listen: loopback(7432),
             advertise: OrEmpty(None),
-            detector: Text(Endpoint::of(local(7433))),
+            detector: Endpoints::one(Endpoint::of(local(7433))),
             memory_limit: Text(Size(2 << 30)),
         }
     }
@@ -291,10 +303,15 @@ impl Default for Detector {
     fn default() -> Self {
         Self {
             listen: loopback(7433),
+            advertise: OrEmpty(None),
+            lease: Text(Period(Duration::from_secs(10))),
+            aggregator_lease: Text(Period(Duration::from_secs(6))),
             store: "sqlite://spikewatch.db".into(),
             durable: true,
             allowed_lateness: Text(Period(Duration::from_secs(60))),
             max_wait: Text(Period(Duration::from_secs(300))),
+            retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
+            snapshot_buckets: 16,
             rules: PathBuf::new(),
             keep: Keep::default(),
         }

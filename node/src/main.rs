@@ -4,12 +4,13 @@
 //! ```text
 //! cli ─▶ commands ─▶ config ─▶ roles: detector, aggregator, collector, each behind a port of its own (serving)
 //!                 ├▶ replay, demo_command ─▶ cluster: all roles on an event-time clock ─▶ results, over gRPC
-//!                 └▶ score, inspect
+//!                 └▶ score, inspect, collectors
 //! telemetry: logs, traces and metrics of all of them
 //! ```
 
 mod cli;
 mod cluster;
+mod collectors;
 mod commands;
 mod config;
 mod demo;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => commands::replay(&arguments),
         Command::Score(arguments) => commands::score(arguments),
         Command::Inspect(arguments) => commands::inspect(&arguments),
+        Command::Collectors(arguments) => commands::collectors(arguments),
         Command::Config(arguments) => commands::config(&arguments),
     })
 }

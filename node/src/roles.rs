@@ -1,19 +1,24 @@
 //! The roles, each behind its own port, from the configuration.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
     SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks, source::file::Expected,
 };
-use spikewatch_detector::Retention;
+use spikewatch_detector::{Retention, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
-use spikewatch_proto::v1::{alerting_server, control_server, ingest_server, results_server, windowing_server};
+use spikewatch_proto::v1::{
+    alerting_server, control_server, ingest_server, results_server, roster_server, windowing_server,
+};
 
 use crate::{
-    config::{Collector, Config, Format, Keep, SourceKind, rules, text::Endpoint},
+    config::{
+        Collector, Config, Format, Keep, SourceKind, rules,
+        text::{Endpoint, OrEmpty},
+    },
     failure::Failure,
-    serving::Port,
+    serving::{Port, show_leading},
     telemetry::{Telemetry, instruments, prometheus},
 };
 
@@ -51,6 +56,7 @@ impl Role {
                 control_server::SERVICE_NAME,
                 results_server::SERVICE_NAME,
                 alerting_server::SERVICE_NAME,
+                roster_server::SERVICE_NAME,
             ],
             Self::Aggregator => &[ingest_server::SERVICE_NAME, control_server::SERVICE_NAME],
             Self::Collector => &[],
@@ -88,11 +94,13 @@ pub(crate) async fn start(
     }
     for (role, port) in ports {
         let address = port.address();
+        let mut leads = None;
         let routes = match role {
             Role::Detector => {
-                let started = spikewatch_detector::start(detector(config)?, seams).await;
+                let started = spikewatch_detector::start(detector(config, address)?, seams).await;
                 let (handle, routes) = started.map_err(refused_detector)?;
                 instruments::detector(&telemetry.meter(), &handle);
+                leads = Some(handle);
                 routes
             }
             Role::Aggregator => {
@@ -115,7 +123,10 @@ pub(crate) async fn start(
                 routes
             }
         };
-        port.serve(role.name(), routes, role.services(), seams).await?;
+        let health = port.serve(role.name(), routes, role.services(), seams).await?;
+        if let Some(handle) = leads {
+            show_leading(health, handle, role.services(), seams);
+        }
         tracing::info!(role = role.name(), %address, "serving");
     }
     Ok(())
@@ -123,14 +134,12 @@ pub(crate) async fn start(
 
 fn refused_detector(error: spikewatch_detector::Error) -> Failure {
     match error {
-        error @ (spikewatch_detector::Error::Store(_) | spikewatch_detector::Error::Led(_)) => {
-            Failure::Io(error.to_string())
-        }
+        error @ spikewatch_detector::Error::Store(_) => Failure::Io(error.to_string()),
         wrong => Failure::Usage(wrong.to_string()),
     }
 }
 
-fn detector(config: &Config) -> Result<spikewatch_detector::Options, Failure> {
+fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::Options, Failure> {
     let detector = &config.detector;
     let rules = rules::load(&detector.rules).map_err(|faults| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -144,6 +153,12 @@ fn detector(config: &Config) -> Result<spikewatch_detector::Options, Failure> {
         max_wait: detector.max_wait.0.0,
         rules,
         retention: retention(&detector.keep),
+        retire_after: detector.retire_after.0.0,
+        snapshot_buckets: detector.snapshot_buckets,
+        advertise: advertised(&detector.advertise, config, bound).url().to_owned(),
+        name: config.node.name.clone(),
+        lease: detector.lease.0.0,
+        timing: Timing { lease_ms: millis(detector.aggregator_lease.0.0), ..Timing::default() },
         ..spikewatch_detector::Options::default()
     })
 }
@@ -159,21 +174,31 @@ fn retention(keep: &Keep) -> Retention {
     }
 }
 
+/// Where others reach a port of this process: as configured, or the port's address. Nobody can reach one that stands for
+/// all addresses; its machine goes by the node's name.
+fn advertised(configured: &OrEmpty<Endpoint>, config: &Config, bound: SocketAddr) -> Endpoint {
+    let own = || {
+        if bound.ip().is_unspecified() { Endpoint::named(&config.node.name, bound.port()) } else { Endpoint::of(bound) }
+    };
+    configured.0.clone().unwrap_or_else(own)
+}
+
+fn millis(period: Duration) -> u64 {
+    u64::try_from(period.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// `beside` is the detector of this process, if it has one.
 fn aggregator(config: &Config, bound: SocketAddr, beside: Option<&Endpoint>) -> spikewatch_aggregator::Options {
     let aggregator = &config.aggregator;
-    let detector = beside.unwrap_or(&aggregator.detector.0);
-    let advertise = aggregator.advertise.0.clone().unwrap_or_else(|| {
-        // Others can't reach what stands for all addresses; in one process they don't have to.
-        if bound.ip().is_unspecified() && beside.is_none() {
-            Endpoint::named(&config.node.name, bound.port())
-        } else {
-            Endpoint::of(bound)
-        }
-    });
+    let detectors = beside.map_or_else(|| aggregator.detector.urls(), |beside| vec![beside.url().to_owned()]);
+    let advertise = match beside {
+        // In one process nobody else has to reach it.
+        Some(_) => aggregator.advertise.0.clone().unwrap_or_else(|| Endpoint::of(bound)),
+        None => advertised(&aggregator.advertise, config, bound),
+    };
     spikewatch_aggregator::Options {
         memory_limit: aggregator.memory_limit.0.0,
-        ..spikewatch_aggregator::Options::new(config.node.name.clone(), detector.url(), advertise.url())
+        ..spikewatch_aggregator::Options::new(config.node.name.clone(), detectors, advertise.url())
     }
 }
 

@@ -52,7 +52,8 @@ impl Port {
         self.address
     }
 
-    /// Serves a role until the node shuts down. `services` are the full names of what the role has.
+    /// Serves a role until the node shuts down. `services` are the full names of what the role has. Returns where their
+    /// health is shown.
     ///
     /// # Errors
     /// The descriptors of reflection can't be read, which is a bug.
@@ -62,7 +63,7 @@ impl Port {
         routes: Routes,
         services: &[&'static str],
         seams: &Seams,
-    ) -> Result<(), Failure> {
+    ) -> Result<HealthReporter, Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         set_all(&health, services, ServingStatus::Serving).await;
         let reflection = || {
@@ -86,7 +87,7 @@ impl Port {
             .http2_max_header_list_size(Some(HEADER_BYTES))
             .trace_fn(span)
             .add_routes(routes);
-        let (token, services) = (seams.tasks.token(), services.to_vec());
+        let (token, services, shown) = (seams.tasks.token(), services.to_vec(), health.clone());
         // A client that stops answering can hold a graceful shutdown up for ever (hyper issue 4170): the node's deadline
         // aborts this task then.
         seams.tasks.spawn(Kind::ROLE, task, async move {
@@ -96,8 +97,29 @@ impl Port {
             };
             server.serve_with_incoming_shutdown(incoming, drained).await
         });
-        Ok(())
+        Ok(shown)
     }
+}
+
+/// Shows a detector's services as served while it leads. The process itself is healthy either way.
+pub(crate) fn show_leading(
+    health: HealthReporter,
+    handle: spikewatch_detector::Handle,
+    services: &'static [&'static str],
+    seams: &Seams,
+) {
+    seams.tasks.spawn(Kind::BACKGROUND, "health", async move {
+        loop {
+            for (leads, status) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
+                handle.leads(leads).await;
+                for service in services {
+                    health.set_service_status(*service, status).await;
+                }
+            }
+        }
+        #[expect(unreachable_code, reason = "names the type of the error")]
+        Ok::<(), std::convert::Infallible>(())
+    });
 }
 
 async fn set_all(health: &HealthReporter, services: &[&'static str], status: ServingStatus) {

@@ -16,3 +16,6 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Number of the hash that assigns keys to shards (rapidhash v3, first seed).
 pub const HASH_ID: u32 = 1;
+
+/// Metadata of a refusal by a detector that does not lead: where the one is that does, "http://host:port".
+pub const LEADER_METADATA: &str = "x-spikewatch-leader";

@@ -55,12 +55,20 @@ pub(crate) struct Detector {
     pub(crate) store: Arc<Mutex<Store>>,
     /// Each change cuts all connections.
     cut: watch::Sender<u64>,
+    /// Shards that are asked back, and those that were let go.
+    asked: watch::Sender<Vec<u32>>,
+    released: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Detector {
     /// Serves on a port of the loopback, which it tells.
     pub(crate) async fn start() -> (Self, String) {
-        let detector = Self { store: Arc::default(), cut: watch::Sender::new(0) };
+        let detector = Self {
+            store: Arc::default(),
+            cut: watch::Sender::new(0),
+            asked: watch::Sender::new(Vec::new()),
+            released: Arc::default(),
+        };
         let services = Routes::new(ControlServer::new(detector.clone()))
             .add_service(WindowingServer::new(detector.clone()).max_decoding_message_size(64 << 20));
         (detector, serve(services).await)
@@ -70,13 +78,34 @@ impl Detector {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
 
+    pub(crate) fn ask_back(&self, shard: u32) {
+        self.asked.send_modify(|asked| asked.push(shard));
+    }
+
+    pub(crate) fn released(&self) -> Vec<u32> {
+        self.released.lock().unwrap().clone()
+    }
+
+    /// Who leaves, is asked for all it has; what it let go is not its any more.
+    fn assignment(&self, join: &v1::Join) -> v1::Assignment {
+        let mut released = self.released.lock().unwrap();
+        released.extend(&join.released);
+        released.sort_unstable();
+        released.dedup();
+        let shard: Vec<_> = (0..SHAPE().shards).filter(|shard| !released.contains(shard)).collect();
+        let release = if join.leaving { shard.clone() } else { self.asked.borrow().clone() };
+        let since = vec![1; shard.len()];
+        v1::Assignment { number: 1, shard, since, shape: Some(SHAPE().into()), release }
+    }
+
     fn answer(&self, message: v1::OwnerMessage) -> Option<v1::DetectorMessage> {
         let mut store = self.store.lock().unwrap();
         let message = match message.message? {
             v1::owner_message::Message::Open(open) => {
                 assert_eq!((open.owner.as_str(), open.assignment), ("a1", 1));
                 let number = store.epochs.entry(open.shard).or_default();
-                *number += 1;
+                let held = open.held.as_ref().map(|held| held.number);
+                *number += u64::from(*number == 0 || held != Some(*number));
                 let opened = Opened {
                     shard: open.shard,
                     epoch: Epoch { lineage: [5; 16], number: *number },
@@ -153,14 +182,24 @@ impl Control for Detector {
     ) -> Result<Response<Self::JoinClusterStream>, Status> {
         let mut cut = self.cut.subscribe();
         let (out, answers) = mpsc::channel(4);
-        let mut joins = request.into_inner();
+        let (detector, mut joins) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
-            let join = joins.message().await.unwrap().unwrap();
+            let mut asked = detector.asked.subscribe();
+            let mut join = joins.message().await.unwrap().unwrap();
             assert_eq!((join.aggregator.as_str(), join.instance.len()), ("a1", 16));
-            let shard = (0..SHAPE().shards).collect();
-            let assignment = v1::Assignment { number: 1, shard, shape: Some(SHAPE().into()) };
-            out.send(Ok(assignment)).await.unwrap();
-            let _ = cut.changed().await;
+            loop {
+                if out.send(Ok(detector.assignment(&join))).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    _ = cut.changed() => return,
+                    _ = asked.changed() => {}
+                    next = joins.message() => match next {
+                        Ok(Some(next)) => join = next,
+                        _ => return,
+                    },
+                }
+            }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }

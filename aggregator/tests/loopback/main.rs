@@ -33,9 +33,10 @@ async fn cluster(change: impl FnOnce(&mut Options)) -> Cluster {
     let (detector, detector_address) = Detector::start().await;
     let (clock, event_clock) = Clock::event();
     let seams = Seams::new(clock, Entropy::seeded(1));
-    let mut options = Options::new("a1", detector_address, "http://a1");
+    let mut options = Options::new("a1", vec![detector_address], "http://a1");
     change(&mut options);
     let (aggregator, routes) = start(options, &seams).await.unwrap();
+    aggregator.ready().await;
     Cluster { detector, aggregator, address: serve(routes).await, seams, _clock: event_clock }
 }
 
@@ -121,7 +122,8 @@ async fn a_detector_that_goes_away_loses_and_repeats_nothing() {
     collector.finish(10 * MINUTE).await;
     assert_eq!(cluster.committed(), collector.sums);
     let store = cluster.detector.store.lock().unwrap();
-    assert!(store.epochs.values().all(|epoch| *epoch >= 3), "{:?}", store.epochs);
+    assert!(store.epochs.values().all(|epoch| *epoch == 1), "shards go on under their epochs: {:?}", store.epochs);
+    assert!(store.repeats >= 1, "what was in flight is sent again");
     assert!(cluster.aggregator.metrics().detector_connects >= 3);
 }
 
@@ -209,13 +211,44 @@ async fn routes_are_relayed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shutdown_ends_everything_in_time() {
+async fn shutdown_hands_the_shards_over_and_ends_everything_in_time() {
     let cluster = cluster(|_| ()).await;
     let mut collector = Collector::new("berlin", 1);
     fill(&mut collector);
     collector.connect(&cluster.address).await;
     collector.send(3).await;
+    let began = std::time::Instant::now();
     let report = cluster.seams.tasks.shutdown(Duration::from_secs(5)).await;
     assert!(report.aborted.is_empty(), "{report:?}");
-    assert!(report.finished >= 6, "four shards, the way to the detector, a stream: {report:?}");
+    assert!(began.elapsed() < Duration::from_secs(3), "nothing was waited for in vain");
+    assert_eq!(cluster.detector.released(), [0, 1, 2, 3]);
+    while collector.hear().await.is_ok() {}
+    assert_eq!(cluster.aggregator.metrics().shards_assigned, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_asked_back_is_let_go_and_the_others_go_on() {
+    let cluster = cluster(|_| ()).await;
+    let mut collector = Collector::new("berlin", 1);
+    fill(&mut collector);
+    collector.connect(&cluster.address).await;
+    collector.send(4).await;
+    collector.watermark(2 * MINUTE, false).await;
+    let sealed = |shard| {
+        let store = cluster.detector.store.lock().unwrap();
+        store.frontiers.get(&shard).and_then(|frontier| frontier.bucket) == Some(MINUTE)
+    };
+    until("two buckets are committed", || (0..4).all(sealed)).await;
+    cluster.detector.ask_back(2);
+    until("it is let go", || cluster.detector.released() == [2]).await;
+    until("its stream is unbound", || cluster.aggregator.metrics().unbound == 1).await;
+    // The others go on.
+    collector.send(2).await;
+    collector.watermark(3 * MINUTE, false).await;
+    let three = |shard| {
+        let store = cluster.detector.store.lock().unwrap();
+        store.frontiers.get(&shard).and_then(|frontier| frontier.bucket) == Some(2 * MINUTE)
+    };
+    until("the others go on", || [0, 1, 3].into_iter().all(three)).await;
+    assert!(!three(2));
 }

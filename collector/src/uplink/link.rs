@@ -2,18 +2,21 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use spikewatch_actors::{Seams, mailbox::Mailbox, task::Kind};
+use spikewatch_actors::{Seams, entropy::Entropy, mailbox::Mailbox, task::Kind};
 use spikewatch_proto::v1::{AggregatorMessage, CollectorMessage, ingest_client::IngestClient};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Endpoint};
 
 use super::{Event, LINK_CAPACITY, LinkId, core::LaneNo};
 
-/// Waits between attempts: from the first to the longest, doubling.
+/// Waits between attempts: from the first to the longest, doubling, each by chance down to a half of it, so that a
+/// thousand collectors don't come back at one instant.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// A stream that lived that long was of use: what ended it is no reason to wait long.
+const OF_USE: Duration = Duration::from_secs(5);
 /// Largest message an aggregator may send us.
 const MAX_MESSAGE: usize = 4 << 20;
 
@@ -42,23 +45,32 @@ pub(super) fn start(
     token: CancellationToken,
     seams: &Seams,
 ) {
+    let entropy = seams.entropy.clone();
     seams.tasks.spawn(Kind::BACKGROUND, "link", async move {
-        token.run_until_cancelled(keep(address, lane, first, events)).await;
+        let mut link = first;
+        token.run_until_cancelled(keep(&address, lane, &mut link, &events, &entropy)).await;
+        // The uplink may be gone.
+        let _ = events.send(Event::Disconnected { link }).await;
         Ok::<(), Infallible>(())
     });
 }
 
-async fn keep(address: String, lane: LaneNo, first: LinkId, events: Mailbox<Event>) {
+async fn keep(address: &str, lane: LaneNo, link: &mut LinkId, events: &Mailbox<Event>, entropy: &Entropy) {
     let mut wait = FIRST_WAIT;
-    for link in first.. {
-        match stream(&address, lane, link, &events).await {
-            Ok(()) => wait = FIRST_WAIT,
-            Err(error) => tracing::warn!(%error, aggregator = address, "stream to the aggregator ended"),
+    loop {
+        let began = Instant::now();
+        if let Err(error) = stream(address, lane, *link, events).await {
+            tracing::warn!(%error, aggregator = address, "stream to the aggregator ended");
         }
-        if events.send(Event::Disconnected { link }).await.is_err() {
+        if events.send(Event::Disconnected { link: *link }).await.is_err() {
             return;
         }
-        tokio::time::sleep(wait).await;
+        *link += 1;
+        if began.elapsed() > OF_USE {
+            wait = FIRST_WAIT;
+        }
+        let chance = wait.mul_f64((entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        tokio::time::sleep((wait + chance) / 2).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
@@ -87,7 +99,7 @@ pub(super) async fn connect(address: &str) -> Result<tonic::transport::Channel, 
     let transport = |error| LinkError::Transport { address: address.to_owned(), error };
     Endpoint::from_shared(address.to_owned())
         .map_err(transport)?
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)

@@ -1,7 +1,10 @@
 use spikewatch_domain::span::Span;
 
 use super::*;
-use crate::{cluster::Cluster, store::Counts};
+use crate::{
+    cluster::{Cluster, Timing},
+    store::Counts,
+};
 
 const SHAPE: Shape = Shape { shards: 2, bucket: Span::QUARTER_HOUR };
 const QUARTER: u64 = 900_000;
@@ -21,13 +24,13 @@ fn fresh() -> Commits {
 }
 
 fn assignments() -> Assignments {
-    let mut cluster = Cluster::new(2, 0);
-    cluster.join("a1", "http://a1", &[1; 16]).unwrap();
+    let mut cluster = Cluster::new(Timing::default(), 0, vec![String::new(); 2], 0);
+    cluster.join("a1", "http://a1", &[1; 16], 0).unwrap();
     cluster.assignments().clone()
 }
 
 fn open(owner: &str, assignment: u64) -> v1::OpenShard {
-    v1::OpenShard { shard: 0, assignment, owner: owner.into() }
+    v1::OpenShard { shard: 0, assignment, owner: owner.into(), held: None }
 }
 
 fn of(collector: &str, id: u8) -> Incarnation {
@@ -61,6 +64,23 @@ fn only_the_assignee_opens_and_every_open_raises_the_epoch() {
     assert_eq!(commits.open(&open("a1", 1), &now).unwrap().epoch, 2);
     assert_eq!(commits.opened(0).unwrap().epoch.number, 2);
     assert_eq!(reason(commits.open(&v1::OpenShard { shard: 9, ..open("a1", 1) }, &now)), Reason::Invalid);
+}
+
+#[test]
+fn an_owner_that_comes_back_goes_on_under_its_epoch_while_that_is_the_newest() {
+    let (mut commits, now) = (fresh(), assignments());
+    commits.open(&open("a1", 1), &now).unwrap();
+    commits.commit(commit(1, 1, 5), None).unwrap();
+    let held = |number| v1::OpenShard { held: Some(Epoch { lineage: LINEAGE, number }.into()), ..open("a1", 1) };
+    let resumed = commits.resumed(&held(1), &now).unwrap();
+    assert_eq!((resumed.epoch.number, resumed.frontier.commit_no), (1, 1));
+    assert!(matches!(commits.commit(commit(1, 2, 6), None), Ok(Decision::Apply(_))));
+    assert_eq!(commits.resumed(&open("a1", 1), &now), None, "it holds nothing");
+    assert_eq!(commits.resumed(&v1::OpenShard { owner: "a2".into(), ..held(1) }, &now), None);
+    let other = v1::OpenShard { held: Some(Epoch { lineage: [9; 16], number: 1 }.into()), ..open("a1", 1) };
+    assert_eq!(commits.resumed(&other, &now), None, "another store");
+    commits.open(&open("a1", 1), &now).unwrap();
+    assert_eq!(commits.resumed(&held(1), &now), None, "somebody opened it since");
 }
 
 #[test]

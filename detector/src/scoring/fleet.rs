@@ -29,6 +29,19 @@ impl Fleet {
         Self { before: vec![0; BINS], now: vec![0; BINS], total_before: 0, total_now: 0 }
     }
 
+    /// What it remembers, between two buckets.
+    pub(super) fn counts(&self) -> &[u64] {
+        &self.before
+    }
+
+    /// Takes back what [`counts`](Self::counts) gave. Missing bins are empty, superfluous ones ignored.
+    pub(super) fn from_counts(counts: &[u64]) -> Self {
+        let mut fleet = Self::new();
+        fleet.before.iter_mut().zip(counts).for_each(|(bin, count)| *bin = *count);
+        fleet.total_before = fleet.before.iter().fold(0, |total, count| total.saturating_add(*count));
+        fleet
+    }
+
     /// Counts a value of the bucket that is being scored, by its ln(1+x).
     pub(super) fn add(&mut self, logarithm: f64) {
         let bin = ((logarithm / STEP) as usize).min(BINS - 1);

@@ -2,7 +2,10 @@
 
 use spikewatch_domain::{span::Span, window::Window};
 
-use super::fleet::Fleet;
+use super::{
+    fleet::Fleet,
+    state::{JudgeState, Unreadable},
+};
 use crate::{
     baseline::{CALIBRATE_AFTER_S, Calibration, Compact, Prediction, record_score},
     job::Job,
@@ -83,6 +86,27 @@ impl Judge {
     fn foresee(&self, model: &Compact, t: i64, value: Value) -> Prediction {
         let side = self.job.function.side();
         model.foresee(t, value.count, value.logarithm, self.span.seconds(), side)
+    }
+
+    /// What it has learnt over all series, between two buckets.
+    pub(super) fn stored(&self) -> JudgeState {
+        JudgeState {
+            job: self.job.id.clone(),
+            memory: self.memory,
+            calibration: self.calibration.counts().to_vec(),
+            fleet: self.fleet.counts().to_vec(),
+        }
+    }
+
+    /// Takes back what [`stored`](Self::stored) gave.
+    pub(super) fn restore(&mut self, state: &JudgeState) -> Result<(), Unreadable> {
+        if state.job != self.job.id {
+            return Err(Unreadable::because(format!("it is of job {:?}, not {:?}", state.job, self.job.id)));
+        }
+        self.memory = state.memory.max(Calibration::LEAST_MEMORY);
+        self.calibration = Calibration::from_counts(self.memory, &state.calibration);
+        self.fleet = Fleet::from_counts(&state.fleet);
+        Ok(())
     }
 
     /// Ends a bucket: what was added to the calibration counts from the next one on.

@@ -10,6 +10,7 @@ mod fleet;
 mod judge;
 mod series;
 mod sites;
+pub mod state;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -85,6 +85,14 @@ impl SeriesSet {
         }
     }
 
+    /// A key, its subject, and its models.
+    pub(super) fn get(&self, number: usize) -> Option<(&Known, &Subject, &[Compact])> {
+        let first = number % BLOCK * self.jobs;
+        let models = self.blocks.get(number / BLOCK)?.get(first..first + self.jobs)?;
+        let known = self.known.get(number)?;
+        Some((known, &known.subject, models))
+    }
+
     /// A key and its models.
     pub(super) fn get_mut(&mut self, number: usize) -> Option<(&mut Known, &mut [Compact])> {
         let first = number % BLOCK * self.jobs;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spikewatch_domain::{key::SiteName, record::EventMillis, span::Span};
 
-use super::Row;
+use super::{
+    Row,
+    state::{SiteState, Unreadable},
+};
 
 /// A site that was silent for longer has a gap: nothing is known of it, and nothing is learnt.
 const LONGEST_SILENCE_MS: u64 = 86_400_000;
@@ -43,6 +46,36 @@ pub(super) struct Sites {
 impl Sites {
     pub(super) fn new(span: Span) -> Self {
         Self { span, numbers: BTreeMap::new(), sites: vec![Site::default()] }
+    }
+
+    /// All of it, by number.
+    pub(super) fn stored(&self) -> Vec<SiteState> {
+        let state = |site: &Site| SiteState {
+            name: String::new(),
+            last: site.last,
+            unknown: site.unknown.iter().copied().collect(),
+        };
+        let mut states: Vec<SiteState> = self.sites.iter().map(state).collect();
+        for (name, number) in &self.numbers {
+            if let Some(state) = states.get_mut(*number as usize) {
+                name.as_str().clone_into(&mut state.name);
+            }
+        }
+        states
+    }
+
+    /// Takes back what [`stored`](Self::stored) gave.
+    pub(super) fn restore(span: Span, states: &[SiteState]) -> Result<Self, Unreadable> {
+        let site = |state: &SiteState| Site { last: state.last, unknown: state.unknown.iter().copied().collect() };
+        let sites: Vec<Site> = states.iter().map(site).collect();
+        let mut numbers = BTreeMap::new();
+        for (state, number) in states.iter().zip(0u32..).skip(1) {
+            numbers.insert(state.name.parse().map_err(Unreadable::because)?, number);
+        }
+        if sites.is_empty() || numbers.len() + 1 != sites.len() {
+            return Err(Unreadable::because("its sites are not one each"));
+        }
+        Ok(Self { span, numbers, sites })
     }
 
     /// The number of a site that had a window before.

@@ -1,5 +1,7 @@
 //! All jobs of one split.
 
+use std::ops::Range;
+
 use spikewatch_domain::{
     key::{SiteName, Subject},
     record::EventMillis,
@@ -13,6 +15,7 @@ use super::{
     finding::Judged,
     judge::{Judge, Value, Verdict},
     series::SeriesSet,
+    state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
     baseline::Compact,
@@ -46,6 +49,8 @@ pub(super) struct Table {
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
     values: Vec<Value>,
     verdicts: Vec<Verdict>,
+    /// Keys that a snapshot has, while it is taken back; 0 otherwise.
+    promised: usize,
     /// The day, since 1970, of the last bucket.
     day: u64,
 }
@@ -54,7 +59,60 @@ impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
         let series = SeriesSet::new(jobs.len());
         let judges = jobs.into_iter().map(|job| Judge::new(job, span)).collect();
-        Self { split, span, max_series, judges, series, values: Vec::new(), verdicts: Vec::new(), day: 0 }
+        Self { split, span, max_series, judges, series, values: Vec::new(), verdicts: Vec::new(), promised: 0, day: 0 }
+    }
+
+    /// What its jobs have learnt, and how many keys there are.
+    pub(super) fn stored(&self) -> TableState {
+        let judges = self.judges.iter().map(Judge::stored).collect();
+        TableState { day: self.day, keys: self.series.len() as u64, judges }
+    }
+
+    /// Keys it has.
+    pub(super) fn keys(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Gives these keys: site, subject, when they were last seen, and their models as bytes.
+    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8])) {
+        for (known, subject, models) in keys.map_while(|number| self.series.get(number)) {
+            let bytes: Vec<u8> = models.iter().flat_map(Compact::to_bytes).collect();
+            put(known.site, subject, known.seen, &bytes);
+        }
+    }
+
+    /// Takes back what [`stored`](Self::stored) gave; the keys follow.
+    pub(super) fn restore(&mut self, state: &TableState) -> Result<(), Unreadable> {
+        if state.judges.len() != self.judges.len() {
+            return Err(Unreadable::because("it is of other jobs"));
+        }
+        for (judge, state) in self.judges.iter_mut().zip(&state.judges) {
+            judge.restore(state)?;
+        }
+        (self.day, self.promised) = (state.day, usize::try_from(state.keys).map_err(Unreadable::because)?);
+        Ok(())
+    }
+
+    /// Takes back one key, in the order in which they were given.
+    pub(super) fn restore_key(&mut self, key: &StoredKey<'_>) -> Result<(), Unreadable> {
+        let length = key.models.len() / self.judges.len().max(1);
+        let models: Vec<Compact> = key
+            .models
+            .chunks(length.max(1))
+            .map(Compact::from_bytes)
+            .collect::<Result<_, _>>()
+            .map_err(Unreadable::because)?;
+        let known = self.series.find(key.site, &key.subject).is_some();
+        if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
+            return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
+        }
+        self.series.add(key.site, &key.subject, key.seen, &models);
+        Ok(())
+    }
+
+    /// True unless keys have been promised that did not come.
+    pub(super) fn is_whole(&self) -> bool {
+        self.promised <= self.series.len()
     }
 
     pub(super) fn split(&self) -> Split {

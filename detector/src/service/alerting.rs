@@ -2,16 +2,16 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use spikewatch_actors::{
-    clock::Clock,
-    mailbox::Mailbox,
-    task::{Kind, Tasks},
-};
+use spikewatch_actors::{clock::Clock, task::Kind};
 use spikewatch_proto::v1::{self, alerting_server::Alerting};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::{Answers, Outgoing, answers, internal};
+use super::{
+    Answers, Outgoing, answers,
+    gate::{Gate, over},
+    internal,
+};
 use crate::{
     analysis::Command,
     store::{Range, Store},
@@ -22,10 +22,8 @@ const PAGE: u32 = 100;
 
 pub(crate) struct Service {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) progress: watch::Receiver<v1::Progress>,
-    pub(crate) analysis: Mailbox<Command>,
+    pub(crate) gate: Gate,
     pub(crate) clock: Clock,
-    pub(crate) tasks: Tasks,
 }
 
 #[tonic::async_trait]
@@ -33,13 +31,14 @@ impl Alerting for Service {
     type ListAlertsStream = Answers<v1::AlertsPage>;
 
     async fn list_alerts(&self, request: Request<v1::AlertsQuery>) -> Result<Response<Self::ListAlertsStream>, Status> {
+        let reign = self.gate.reign()?;
         let query = request.into_inner();
         let (outgoing, response) = answers(0);
-        let (store, progress, stop) = (Arc::clone(&self.store), self.progress.clone(), self.tasks.token());
-        self.tasks.spawn(Kind::CONNECTION, "alerts", async move {
+        let (store, progress, stop) = (Arc::clone(&self.store), reign.progress.clone(), reign.tasks.token());
+        reign.tasks.spawn(Kind::CONNECTION, "alerts", async move {
             let gone = outgoing.clone();
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => drop(gone.try_send(Err(over()))),
                 () = gone.closed() => {}
                 done = list(&*store, &query, progress, &outgoing) => if let Err(status) = done {
                     // Nobody may be listening.
@@ -56,7 +55,7 @@ impl Alerting for Service {
             return Err(Status::failed_precondition("executions run on the clock; only a replay may ask for them"));
         }
         let until = request.get_ref().until_ms;
-        let done = self.analysis.ask(|reply| Command::Execute(until, reply)).await;
+        let done = self.gate.reign()?.analysis.ask(|reply| Command::Execute(until, reply)).await;
         let (executions, alerts) = done.map_err(internal)?.map_err(internal)?;
         Ok(Response::new(v1::ExecuteReply { executions, alerts }))
     }

@@ -2,7 +2,9 @@
 
 pub(crate) mod alerting;
 pub(crate) mod control;
+pub(crate) mod gate;
 pub(crate) mod results;
+pub(crate) mod roster;
 pub(crate) mod windowing;
 
 use std::{fmt, pin::Pin};

@@ -17,12 +17,15 @@ use spikewatch_proto::{
     convert::windows,
     v1::{self, results_server::Results},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 
-use super::{Answers, Outgoing, answers, internal};
+use super::{
+    Answers, Outgoing, answers,
+    gate::{Gate, over},
+    internal,
+};
 use crate::{
-    committer::Committed,
     prepare,
     store::{Range, Store},
 };
@@ -34,9 +37,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 
 pub(crate) struct Service {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) committed: watch::Receiver<Committed>,
-    pub(crate) progress: watch::Receiver<v1::Progress>,
-    pub(crate) tasks: Tasks,
+    pub(crate) gate: Gate,
 }
 
 #[tonic::async_trait]
@@ -51,9 +52,10 @@ impl Results for Service {
     ) -> Result<Response<Self::ListWindowsStream>, Status> {
         let range = Range::of(request.get_ref().from_ms, request.get_ref().to_ms);
         // What not every shard has committed yet isn't whole.
-        let last = self.committed.borrow().frontier;
+        let reign = self.gate.reign()?;
+        let last = reign.committed.borrow().frontier;
         let store = Arc::clone(&self.store);
-        Ok(self.serve("windows", move |outgoing| async move {
+        Ok(serve(&reign.tasks, "windows", move |outgoing| async move {
             match last {
                 Some(last) => list_windows(&*store, range, last, &outgoing).await,
                 None => Ok(()),
@@ -66,16 +68,17 @@ impl Results for Service {
         request: Request<v1::RecordsQuery>,
     ) -> Result<Response<Self::ListRecordsStream>, Status> {
         let query = request.into_inner();
-        let store = Arc::clone(&self.store);
-        Ok(self.serve("records", move |outgoing| async move { list_records(&*store, query, &outgoing).await }))
+        let (reign, store) = (self.gate.reign()?, Arc::clone(&self.store));
+        Ok(serve(&reign.tasks, "records", move |outgoing| async move { list_records(&*store, query, &outgoing).await }))
     }
 
     async fn watch_progress(
         &self,
         _request: Request<v1::ProgressRequest>,
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
-        let mut progress = self.progress.clone();
-        Ok(self.serve("progress", move |outgoing| async move {
+        let reign = self.gate.reign()?;
+        let mut progress = reign.progress.clone();
+        Ok(serve(&reign.tasks, "progress", move |outgoing| async move {
             progress.mark_changed();
             while progress.changed().await.is_ok() {
                 let now = progress.borrow_and_update().clone();
@@ -89,30 +92,28 @@ impl Results for Service {
     }
 }
 
-impl Service {
-    /// Runs a query in a task that ends when nobody listens any more.
-    fn serve<T: Send + 'static, F: Future<Output = Result<(), Status>> + Send + 'static>(
-        &self,
-        name: &'static str,
-        query: impl FnOnce(Outgoing<T>) -> F,
-    ) -> Response<Answers<T>> {
-        let (outgoing, response) = answers(0);
-        let stop = self.tasks.token();
-        let (failed, query) = (outgoing.clone(), query(outgoing));
-        self.tasks.spawn(Kind::CONNECTION, name, async move {
-            let gone = failed.clone();
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = gone.closed() => {}
-                done = query => if let Err(status) = done {
-                    // Nobody may be listening.
-                    let _ = failed.send(Err(status)).await;
-                }
+/// Runs a query in a task that ends when nobody listens any more, or with the reign.
+fn serve<T: Send + 'static, F: Future<Output = Result<(), Status>> + Send + 'static>(
+    tasks: &Tasks,
+    name: &'static str,
+    query: impl FnOnce(Outgoing<T>) -> F,
+) -> Response<Answers<T>> {
+    let (outgoing, response) = answers(0);
+    let stop = tasks.token();
+    let (failed, query) = (outgoing.clone(), query(outgoing));
+    tasks.spawn(Kind::CONNECTION, name, async move {
+        let gone = failed.clone();
+        tokio::select! {
+            () = stop.cancelled() => drop(failed.try_send(Err(over()))),
+            () = gone.closed() => {}
+            done = query => if let Err(status) = done {
+                // Nobody may be listening.
+                let _ = failed.send(Err(status)).await;
             }
-            Ok::<(), Infallible>(())
-        });
-        response
-    }
+        }
+        Ok::<(), Infallible>(())
+    });
+    response
 }
 
 async fn list_windows(

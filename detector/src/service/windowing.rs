@@ -2,17 +2,14 @@
 
 use std::convert::Infallible;
 
-use spikewatch_actors::{
-    mailbox::Mailbox,
-    task::{Kind, Tasks},
-};
+use spikewatch_actors::{mailbox::Mailbox, task::Kind};
 use spikewatch_proto::{
     convert::cluster::Shape,
     v1::{self, detector_message, owner_message::Message, refusal::Reason, windowing_server::Windowing},
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answers, Outgoing, answers};
+use super::{Answers, Outgoing, answers, gate::Gate};
 use crate::{commit::Refused, committer, prepare};
 
 /// Answers that a stream may hold for each shard before its owner reads them.
@@ -20,8 +17,7 @@ const PER_SHARD: usize = 4;
 
 pub(crate) struct Service {
     pub(crate) shape: Shape,
-    pub(crate) committer: Mailbox<committer::Request>,
-    pub(crate) tasks: Tasks,
+    pub(crate) gate: Gate,
 }
 
 #[tonic::async_trait]
@@ -32,11 +28,12 @@ impl Windowing for Service {
         &self,
         request: Request<Streaming<v1::OwnerMessage>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
+        let reign = self.gate.reign()?;
         let (outgoing, response) = answers(self.shape.shards as usize * PER_SHARD);
-        let stream = Owner { shape: self.shape, committer: self.committer.clone(), outgoing };
-        let stop = self.tasks.token();
+        let stream = Owner { shape: self.shape, committer: reign.committer.clone(), outgoing };
+        let stop = reign.tasks.token();
         let mut incoming = request.into_inner();
-        self.tasks.spawn(Kind::CONNECTION, "owner's stream", async move {
+        reign.tasks.spawn(Kind::CONNECTION, "owner's stream", async move {
             while let Some(next) = stop.run_until_cancelled(incoming.message()).await {
                 let handled = match next {
                     Ok(Some(message)) => stream.handle(message).await,

@@ -10,6 +10,12 @@ use std::{fmt, time::Duration};
 pub struct Term(pub(super) u64);
 
 impl Term {
+    /// The term of that number, which no store gave out.
+    #[cfg(test)]
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number: 1 for the first leader of a store.
     #[must_use]
     pub fn number(self) -> u64 {

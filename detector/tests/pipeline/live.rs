@@ -18,6 +18,28 @@ fn rule() -> Rule {
 }
 
 #[tokio::test]
+async fn collectors_are_listed_and_retired_by_command() {
+    let seams = Seams::system();
+    let now = seams.clock.now_ms() / QUARTER;
+    let detector = Detector::start_with(1, "sqlite::memory:", Vec::new(), seams).await;
+    let mut owner = Owner::open(&detector, 1).await;
+    owner.commit_all((now - 3..now).map(|bucket| (bucket, Traffic::new())), 0).await;
+    let mut roster = v1::roster_client::RosterClient::new(detector.channel.clone());
+    let list = roster.list_collectors(v1::CollectorsQuery {}).await.unwrap().into_inner().collectors;
+    assert_eq!((list.len(), list[0].site.as_str(), list[0].collector.as_str()), (1, "berlin", "c1"));
+    assert_eq!((list[0].last_bucket_start_ms, list[0].silent, list[0].retired), ((now - 1) * QUARTER, false, false));
+    let which = |collector: &str| v1::RetireRequest { site: "berlin".into(), collector: collector.into() };
+    assert_eq!(roster.retire_collector(which("c2")).await.unwrap_err().code(), tonic::Code::NotFound);
+    roster.retire_collector(which("c1")).await.unwrap();
+    assert_eq!(roster.retire_collector(which("c1")).await.unwrap_err().code(), tonic::Code::NotFound);
+    let list = roster.list_collectors(v1::CollectorsQuery {}).await.unwrap().into_inner().collectors;
+    assert!(list[0].retired);
+    // The next owner is not told to wait for it.
+    assert!(Owner::open_one(&detector).await.members.is_empty());
+    detector.stop().await;
+}
+
+#[tokio::test]
 async fn an_alert_comes_by_itself_and_the_future_is_refused() {
     let seams = Seams::system();
     let now = seams.clock.now_ms() / QUARTER;

@@ -148,8 +148,8 @@ impl Owner {
             aggregator: "a1".into(),
             advertise: "http://127.0.0.1:1".into(),
             protocol_version: PROTOCOL_VERSION,
-            leaving: Vec::new(),
             instance: vec![3; 16],
+            ..v1::Join::default()
         };
         heartbeat.send(join).await.unwrap();
         let mut control = ControlClient::new(detector.channel.clone());
@@ -162,12 +162,21 @@ impl Owner {
         let site = "berlin".parse().unwrap();
         let mut owner = Self { shards: Vec::new(), outgoing, incoming, site, _join: (heartbeat, assignments) };
         for shard in 0..shards {
-            let open = v1::OpenShard { shard, assignment: assignment.number, owner: "a1".into() };
+            let open = v1::OpenShard { shard, assignment: assignment.number, owner: "a1".into(), held: None };
             owner.send(owner_message::Message::Open(open)).await;
             let Message::Opened(opened) = owner.answer().await else { panic!("not opened") };
             owner.shards.push(Shard { epoch: opened.epoch.unwrap(), commit_no: opened.frontier.unwrap().commit_no });
         }
         owner
+    }
+
+    /// Opens the first shard, and gives what its owner is told.
+    pub(crate) async fn open_one(detector: &Detector) -> v1::Opened {
+        let mut owner = Self::open(detector, 1).await;
+        let open = v1::OpenShard { shard: 0, assignment: u64::MAX >> 1, owner: "a1".into(), held: None };
+        owner.send(owner_message::Message::Open(open)).await;
+        let Message::Opened(opened) = owner.answer().await else { panic!("not opened") };
+        opened
     }
 
     pub(crate) async fn send(&self, message: owner_message::Message) {

@@ -133,6 +133,12 @@ impl Faults {
             "detector.max_wait",
             format!("{wait} must be at least allowed_lateness ({lateness})"),
         );
+        let leases =
+            [("detector.lease", detector.lease.0, 1), ("detector.aggregator_lease", detector.aggregator_lease.0, 3)];
+        for (key, lease, least) in leases {
+            let range = Duration::from_secs(least)..=hour;
+            self.unless(range.contains(&lease.0), key, format!("{lease} must be {least}s to 1h"));
+        }
         let keep = &detector.keep;
         let times = [
             ("windows", keep.windows),

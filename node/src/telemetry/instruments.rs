@@ -129,7 +129,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 11] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 12] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -141,6 +141,7 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorExpired, |m| m.expired),
         (Metric::DetectorExecutions, |m| m.executions),
         (Metric::DetectorNotModelled, |m| m.not_modelled),
+        (Metric::DetectorFellSilent, |m| m.fell_silent),
     ];
     for (metric, field) in counters {
         let handle = handle.clone();
@@ -152,6 +153,10 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         let handle = handle.clone();
         seconds(meter, metric, Box::new(move || field(&handle.metrics()) as f64 / 1e3));
     }
+    let silent = handle.clone();
+    gauge(meter, Metric::DetectorSilent, Box::new(move || silent.metrics().silent));
+    let leader = handle.clone();
+    gauge(meter, Metric::DetectorLeads, Box::new(move || u64::from(leader.metrics().leads)));
     let series = handle.clone();
     gauge(meter, Metric::DetectorSeries, Box::new(move || series.metrics().series));
     let handle = handle.clone();
@@ -159,7 +164,8 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         meter,
         Box::new(move || {
             let stats = handle.metrics().commit_mailbox;
-            Mailbox { name: stats.name, depth: stats.depth as u64, blocked_ns: stats.blocked_ns }
+            let (depth, blocked_ns) = stats.map_or((0, 0), |stats| (stats.depth as u64, stats.blocked_ns));
+            Mailbox { name: "committer", depth, blocked_ns }
         }),
     );
 }

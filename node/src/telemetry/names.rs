@@ -122,10 +122,16 @@ metrics! {
     DetectorExpired = "spikewatch.detector.expired", "";
     /// Executions of rules.
     DetectorExecutions = "spikewatch.detector.executions", "";
+    /// 1 while it leads, 0 while it stands by.
+    DetectorLeads = "spikewatch.detector.leads", "";
     /// Series with a baseline.
     DetectorSeries = "spikewatch.detector.series", "";
     /// Windows without a series because the limit is reached.
     DetectorNotModelled = "spikewatch.detector.not_modelled", "";
+    /// Times that a collector fell silent.
+    DetectorFellSilent = "spikewatch.detector.collectors_fell_silent", "";
+    /// Collectors that are silent now.
+    DetectorSilent = "spikewatch.detector.collectors_silent", "";
     /// Start of the last bucket that all shards committed.
     DetectorFrontier = "spikewatch.detector.frontier", "s";
     /// Start of the last bucket scored.

@@ -8,7 +8,7 @@ use std::{
 
 use spikewatch_aggregator::core::Commit;
 use spikewatch_detector::{
-    cluster::{Assignments, Cluster},
+    cluster::{Assignments, Cluster, Timing},
     commit::{Closing, Commits, Decision, Prepared},
     store::{CommitWrite, Counts, Enrolled, Loaded, OpenWrite, ShardState},
 };
@@ -35,8 +35,8 @@ const LINEAGE: [u8; 16] = [9; 16];
 /// What the controller says when it has given the shard to the one or the other.
 static ASSIGNMENTS: LazyLock<[Assignments; 2]> = LazyLock::new(|| {
     OWNERS.map(|owner| {
-        let mut cluster = Cluster::new(1, 0);
-        cluster.join(owner, "http://a", &[1; 16]).unwrap();
+        let mut cluster = Cluster::new(Timing::default(), 0, vec![String::new()], 0);
+        cluster.join(owner, "http://a", &[1; 16], 0).unwrap();
         cluster.assignments().clone()
     })
 });
@@ -183,7 +183,8 @@ impl Centre {
     /// The owner opens the shard at the newest leader.
     pub(crate) fn open(&mut self, owner: usize) -> Option<Opened> {
         let assignments = &ASSIGNMENTS[owner];
-        let open = v1::OpenShard { shard: 0, assignment: assignments.number, owner: OWNERS[owner].to_owned() };
+        let open =
+            v1::OpenShard { shard: 0, assignment: assignments.number, owner: OWNERS[owner].to_owned(), held: None };
         let leader = self.leaders.last_mut()?;
         let write = leader.commits.open(&open, assignments).expect("the assignee may open");
         let opened = leader.commits.opened(0);

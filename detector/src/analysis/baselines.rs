@@ -1,0 +1,173 @@
+//! All baselines, as a function of the commit log: what they have learnt is the log up to a bucket, in order. So whoever
+//! follows the log, now or later, has the same to the last bit.
+
+use std::sync::Arc;
+
+use spikewatch_actors::task::{Kind, OnCancel, OnFailure, Tasks};
+use spikewatch_domain::{record::EventMillis, span::Span};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    job::Job,
+    prepare,
+    scoring::{Bucket, Scored, Scoring},
+    store::{LogKind, Store, StoreError},
+};
+
+/// Buckets that are looked up at once.
+const BUCKETS: u32 = 256;
+/// Windows and series that are scored between two awaits; more go to a thread of their own.
+const AT_ONCE: u64 = 5000;
+
+/// What they are made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The jobs.
+    pub(crate) jobs: Arc<[Job]>,
+    /// The base bucket.
+    pub(crate) span: Span,
+    /// Most series of one job.
+    pub(crate) max_series: usize,
+    /// Where the thread is spawned that scores large buckets.
+    pub(crate) tasks: Tasks,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Baselines {
+    origin: Origin,
+    scoring: Scoring,
+    /// Start of the last bucket learnt.
+    scored: Option<EventMillis>,
+}
+
+impl Baselines {
+    /// Nothing learnt.
+    pub(crate) fn new(origin: Origin) -> Self {
+        let scoring = Scoring::new(&origin.jobs, origin.span, origin.max_series);
+        Self { origin, scoring, scored: None }
+    }
+
+    /// As they were after that bucket.
+    pub(super) fn at(origin: Origin, scoring: Scoring, bucket: EventMillis) -> Self {
+        Self { origin, scoring, scored: Some(bucket) }
+    }
+
+    /// What they have learnt.
+    pub(super) fn scoring(&self) -> &Scoring {
+        &self.scoring
+    }
+
+    /// What they are made from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What they were made from.
+    pub(crate) fn into_origin(self) -> Origin {
+        self.origin
+    }
+
+    /// Start of the last bucket that they have learnt, or passed because there was nothing in it.
+    pub(crate) fn scored(&self) -> Option<EventMillis> {
+        self.scored
+    }
+
+    /// Length of the buckets.
+    pub(crate) fn span(&self) -> Span {
+        self.origin.span
+    }
+
+    /// Series with a baseline, over all jobs.
+    pub(crate) fn series(&self) -> u64 {
+        self.scoring.series()
+    }
+
+    /// Learns all buckets up to `until`, in bounded memory, unless stopped before; the first time from the newest usable
+    /// snapshot on. Returns how many it learnt.
+    ///
+    /// # Errors
+    /// The store can't be read; what was learnt by then stays.
+    pub(crate) async fn follow(
+        &mut self,
+        store: &dyn Store,
+        until: EventMillis,
+        stop: &CancellationToken,
+    ) -> Result<u32, StoreError> {
+        let mut learnt = 0u32;
+        if self.scored.is_none() {
+            *self = Self::restore(self.origin.clone(), store, until).await?;
+        }
+        loop {
+            let buckets = store.buckets(self.scored, until, BUCKETS).await?;
+            if buckets.is_empty() {
+                self.scored = self.scored.max(Some(until));
+                return Ok(learnt);
+            }
+            for start in buckets {
+                if stop.is_cancelled() {
+                    return Ok(learnt);
+                }
+                self.score(store, start).await?;
+                learnt = learnt.saturating_add(1);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Buckets after the last one learnt and up to `until` of which anything is known, ascending. If there are none,
+    /// nothing up to `until` has to be looked at again.
+    pub(crate) async fn ready(
+        &mut self,
+        store: &dyn Store,
+        until: EventMillis,
+    ) -> Result<Vec<EventMillis>, StoreError> {
+        let buckets = store.buckets(self.scored, until, BUCKETS).await?;
+        if buckets.is_empty() {
+            self.scored = self.scored.max(Some(until));
+        }
+        Ok(buckets)
+    }
+
+    /// Scores and learns the next bucket.
+    ///
+    /// # Errors
+    /// The store can't be read, and nothing was learnt; or scoring failed, and the baselines are lost.
+    pub(crate) async fn score(&mut self, store: &dyn Store, start: EventMillis) -> Result<Scored, StoreError> {
+        let bucket = read(store, start).await?;
+        let scored = self.learn(bucket).await?;
+        self.scored = Some(start);
+        Ok(scored)
+    }
+
+    /// A large bucket is scored on a thread of its own, so that it doesn't keep others from theirs.
+    async fn learn(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
+        if self.scoring.series() + bucket.rows.len() as u64 <= AT_ONCE {
+            return Ok(self.scoring.score(bucket));
+        }
+        let mut away = std::mem::replace(&mut self.scoring, Scoring::new(&[], self.origin.span, 0));
+        let (done, back) = oneshot::channel();
+        let kind = Kind { on_cancel: OnCancel::Wait, on_failure: OnFailure::Log };
+        self.origin.tasks.spawn_blocking(kind, "scoring", move || {
+            let scored = away.score(bucket);
+            // Nobody waits for it while the reign ends.
+            let _ = done.send((away, scored));
+            Ok::<(), StoreError>(())
+        });
+        let lost = |_| StoreError::Damaged { what: "the state of the baselines", why: "scoring failed".into() };
+        let (away, scored) = back.await.map_err(lost)?;
+        self.scoring = away;
+        Ok(scored)
+    }
+}
+
+async fn read(store: &dyn Store, start: EventMillis) -> Result<Bucket, StoreError> {
+    let (log, missing) = store.log(start).await?;
+    let mut bucket = Bucket { start, ..Bucket::default() };
+    for entry in log.iter().filter(|entry| entry.kind == LogKind::Windows) {
+        bucket.rows.extend(prepare::rows(entry)?);
+    }
+    bucket.missing = missing.iter().filter_map(|site| site.parse().ok()).collect();
+    Ok(bucket)
+}

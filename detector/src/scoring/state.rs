@@ -1,0 +1,161 @@
+//! All that scoring has learnt, as bytes and back, to the last bit: a head, and parts of bounded size.
+//!
+//! The head says which sites there are, and for each table what its jobs have learnt over all series; each part holds
+//! some keys of one table with their models ([`Compact::to_bytes`](crate::baseline::Compact::to_bytes)), in the order in
+//! which they were added. Everything is between two buckets: nothing is half counted.
+
+use prost::Message;
+use spikewatch_domain::{key::Subject, record::EventMillis};
+
+use super::{Scoring, sites::Sites, table::Table};
+
+/// Version of the whole encoding.
+pub const VERSION: u32 = 1;
+/// Keys of one part: with six jobs about 22 MB before compression.
+const KEYS: usize = 2048;
+
+/// Why bytes are not what scoring has learnt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub(super) String);
+
+impl Unreadable {
+    pub(super) fn because(why: impl std::fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Head {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) sites: Vec<SiteState>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) tables: Vec<TableState>,
+}
+
+/// One site; the first is that of global series and has no name.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SiteState {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(uint64, optional, tag = "2")]
+    pub(super) last: Option<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    pub(super) unknown: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TableState {
+    #[prost(uint64, tag = "1")]
+    pub(super) day: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) keys: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) judges: Vec<JudgeState>,
+}
+
+/// What one job has learnt over all its series.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct JudgeState {
+    #[prost(string, tag = "1")]
+    pub(super) job: String,
+    #[prost(uint64, tag = "2")]
+    pub(super) memory: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    pub(super) calibration: Vec<u64>,
+    #[prost(uint64, repeated, tag = "4")]
+    pub(super) fleet: Vec<u64>,
+}
+
+/// Keys of one table.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct KeysState {
+    #[prost(uint32, tag = "1")]
+    table: u32,
+    #[prost(uint32, repeated, tag = "2")]
+    site: Vec<u32>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    subject: Vec<Vec<u8>>,
+    #[prost(uint64, repeated, tag = "4")]
+    seen: Vec<u64>,
+    /// All models of all keys, one after the other.
+    #[prost(bytes = "vec", tag = "5")]
+    models: Vec<u8>,
+}
+
+/// One key as it is stored.
+pub(super) struct StoredKey<'a> {
+    pub(super) site: u32,
+    pub(super) subject: Subject,
+    pub(super) seen: EventMillis,
+    pub(super) models: &'a [u8],
+}
+
+/// The keys of one table.
+fn parts(table: &Table, number: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
+    (0..table.keys()).step_by(KEYS).map(move |first| {
+        let mut part = KeysState { table: number, ..KeysState::default() };
+        table.store_keys(first..first + KEYS, |site, subject, seen, models| {
+            let mut bytes = Vec::new();
+            subject.encode(&mut bytes);
+            part.site.push(site);
+            part.subject.push(bytes);
+            part.seen.push(seen);
+            part.models.extend_from_slice(models);
+        });
+        part.encode_to_vec()
+    })
+}
+
+impl Scoring {
+    /// The head and then the parts, each made when it is asked for.
+    pub fn stored(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let head = Head { sites: self.sites.stored(), tables: self.tables.iter().map(Table::stored).collect() };
+        let parts = self.tables.iter().zip(0u32..).flat_map(|(table, number)| parts(table, number));
+        std::iter::once(head.encode_to_vec()).chain(parts)
+    }
+
+    /// Takes back one of what [`stored`](Self::stored) gave, in the same order, into scoring that has learnt nothing.
+    ///
+    /// # Errors
+    /// It is damaged, or of other jobs. What was taken is then of no use.
+    pub fn restore(&mut self, number: usize, bytes: &[u8]) -> Result<(), Unreadable> {
+        if number > 0 {
+            return self.restore_keys(bytes);
+        }
+        let head = Head::decode(bytes).map_err(Unreadable::because)?;
+        if head.tables.len() != self.tables.len() {
+            return Err(Unreadable::because("it is of other jobs"));
+        }
+        self.sites = Sites::restore(self.span, &head.sites)?;
+        for (table, state) in self.tables.iter_mut().zip(&head.tables) {
+            table.restore(state)?;
+        }
+        Ok(())
+    }
+
+    fn restore_keys(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
+        let part = KeysState::decode(bytes).map_err(Unreadable::because)?;
+        let table = self.tables.get_mut(part.table as usize).ok_or_else(|| Unreadable::because("no such table"))?;
+        let keys = part.site.len();
+        if part.subject.len() != keys || part.seen.len() != keys || keys == 0 || !part.models.len().is_multiple_of(keys)
+        {
+            return Err(Unreadable::because("its columns are of different lengths"));
+        }
+        let models = part.models.chunks_exact((part.models.len() / keys).max(1));
+        for (((site, subject), seen), models) in part.site.iter().zip(&part.subject).zip(&part.seen).zip(models) {
+            let subject = Subject::decode(subject).map_err(Unreadable::because)?;
+            table.restore_key(&StoredKey { site: *site, subject, seen: *seen, models })?;
+        }
+        Ok(())
+    }
+
+    /// True once all keys that the head promised have been taken back.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.tables.iter().all(Table::is_whole)
+    }
+}
+
+#[cfg(test)]
+mod tests;
