@@ -13,6 +13,7 @@ use spikewatch_proto::{
         cluster::{Epoch, Shape},
         commit::Opened,
     },
+    trace::Traced,
     v1::{self, control_client::ControlClient, detector_message, owner_message, windowing_client::WindowingClient},
 };
 use tokio::{
@@ -25,6 +26,7 @@ use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{Shared, detectors::Detectors, entitled::Entitled, shard, shard::ShardMessage};
 
@@ -109,8 +111,9 @@ impl Forward<'_> {
         let channel = endpoint.connect().await?;
         let (joins, beats) = mpsc::channel(4);
         let _ = joins.send(self.join()).await;
-        let mut control = ControlClient::new(channel.clone());
-        let mut assignments = answered(control.join_cluster(ReceiverStream::new(beats))).await?;
+        let mut control = ControlClient::with_interceptor(channel.clone(), Traced);
+        let mut assignments =
+            answered(control.join_cluster(ReceiverStream::new(beats)).instrument(calling("join"))).await?;
         let first = timeout(CALL_TIMEOUT, assignments.message()).await;
         let first = first.map_err(|_| Broken::Silent(CALL_TIMEOUT))??.ok_or(Broken::Ended)?;
         self.shared.counters.connects.add(1);
@@ -121,10 +124,11 @@ impl Forward<'_> {
         while let Some(message) = self.queue.pop_if(|_| out.capacity() > 0) {
             let _ = out.try_send(v1::OwnerMessage { message: Some(message) });
         }
-        let mut windowing = WindowingClient::new(channel.clone())
+        let mut windowing = WindowingClient::with_interceptor(channel.clone(), Traced)
             .max_decoding_message_size(crate::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
-        let mut answers = answered(windowing.forward(ReceiverStream::new(outgoing))).await?;
+        let mut answers =
+            answered(windowing.forward(ReceiverStream::new(outgoing)).instrument(calling("forward"))).await?;
         let mut routes = self.watch_routes(channel).await;
         let mut heartbeat = interval(HEARTBEAT);
         let mut heard = Instant::now();
@@ -193,7 +197,8 @@ impl Forward<'_> {
 
     async fn watch_routes(&self, channel: Channel) -> Option<Streaming<v1::Routes>> {
         let request = v1::RoutesRequest { collector: self.shared.options.name.clone() };
-        match answered(ControlClient::new(channel).watch_routes(request)).await {
+        let mut control = ControlClient::with_interceptor(channel, Traced);
+        match answered(control.watch_routes(request).instrument(calling("watch routes"))).await {
             Ok(routes) => Some(routes),
             Err(error) => {
                 tracing::warn!(%error, "routes can't be relayed");
@@ -310,6 +315,11 @@ impl Forward<'_> {
         self.shared.routes.send_replace(None);
         self.publish(None);
     }
+}
+
+/// The span of a call until it is answered; the streams it opens live on without one.
+fn calling(call: &'static str) -> Span {
+    tracing::debug_span!("call", otel.kind = "client", call)
 }
 
 async fn answered<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Broken> {

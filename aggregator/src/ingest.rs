@@ -13,6 +13,7 @@ use spikewatch_proto::{
         cluster::Shape,
         ingest::{Bind, Hello, Slice, Tombstone, Watermark, read_replay_end},
     },
+    trace,
     v1::{self, collector_message, ingest_server::Ingest},
 };
 use tokio::sync::mpsc;
@@ -219,7 +220,8 @@ impl Session<'_> {
 
     async fn slice(&mut self, slice: Slice) {
         let rows: usize = slice.batches.iter().map(|batch| batch.rows.len()).sum();
-        tracing::trace!(collector = %self.feedback.of, rows, traceparent = slice.traceparent, "ingest");
+        let span = tracing::debug_span!("ingest", collector = %self.feedback.of, rows);
+        let trace = trace::pass_on(&span, &slice.traceparent);
         self.shared.counters.slices.add(1);
         self.shared.counters.rows.add(rows as u64);
         if slice.sent_ms > 0 {
@@ -227,7 +229,7 @@ impl Session<'_> {
             let took = Clock::system().now_ms().saturating_sub(slice.sent_ms);
             self.shared.seams.latencies.record_ms("collector→aggregator", took);
         }
-        let trace: Option<Arc<str>> = (!slice.traceparent.is_empty()).then(|| slice.traceparent.into());
+        let trace: Option<Arc<str>> = (!trace.is_empty()).then(|| trace.into());
         for batch in slice.batches {
             let rows = batch.rows.len() as u64;
             let content = Windows::from(batch.rows);

@@ -13,6 +13,7 @@ use spikewatch_proto::{
         commit::{Opened, Pair},
         ingest::Bind,
     },
+    trace,
     v1::owner_message,
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -141,10 +142,10 @@ impl ShardActor {
             }
             Action::Released => self.settled().await,
             Action::Commit(commit) => {
-                let trace = self.trace.take();
-                let traceparent = trace.as_deref().unwrap_or_default();
-                let span = tracing::debug_span!("commit", shard, commit_no = commit.commit_no, traceparent);
-                let message = span.in_scope(|| encode::commit(shard, &commit, traceparent));
+                let last_slice = self.trace.take();
+                let span = tracing::debug_span!("seal", shard, commit_no = commit.commit_no, bucket = commit.bucket);
+                let traceparent = last_slice.map(|slice| trace::pass_on(&span, &slice)).unwrap_or_default();
+                let message = span.in_scope(|| encode::commit(shard, &commit, &traceparent));
                 self.shared.counters.commits.add(1);
                 self.sealed_at = Instant::now();
                 let message = ForwardMessage::Send(Box::new(owner_message::Message::Commit(message)));

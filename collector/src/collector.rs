@@ -22,7 +22,7 @@ use crate::{
     source::{
         file::Expected,
         files::{self, FileReport},
-        listener::{self, Datagram},
+        listener::{Datagram, Listener, ListenerMetrics},
     },
     uplink::{self, UplinkHandle, UplinkOptions, core::CoreOptions},
 };
@@ -53,6 +53,8 @@ pub struct Options {
     pub shards: u32,
     /// Most windows held at once.
     pub key_limit: usize,
+    /// Service ports that have windows of their own; none if 0.
+    pub port_values: usize,
     /// Where traffic comes from.
     pub sources: Vec<SourceOptions>,
     /// How ECS documents are read.
@@ -77,6 +79,8 @@ pub enum SourceOptions {
     Listen {
         /// Where.
         address: SocketAddr,
+        /// Bytes that the kernel is asked to hold.
+        receive_buffer: usize,
     },
     /// Datagrams handed over in the process; time is theirs.
     Channel(mpsc::Receiver<Datagram>),
@@ -113,7 +117,7 @@ pub enum Error {
 pub struct Handle {
     metrics: Metrics,
     uplink: UplinkHandle,
-    listening: Arc<[SocketAddr]>,
+    listeners: Arc<[Arc<ListenerMetrics>]>,
     reports: watch::Receiver<Option<Arc<[FileReport]>>>,
 }
 
@@ -124,10 +128,10 @@ impl Handle {
         &self.metrics
     }
 
-    /// Addresses of the UDP listeners.
+    /// The UDP listeners.
     #[must_use]
-    pub fn listening(&self) -> &[SocketAddr] {
-        &self.listening
+    pub fn listeners(&self) -> &[Arc<ListenerMetrics>] {
+        &self.listeners
     }
 
     /// Returns when the sources have ended and all they gave is committed, with what became of each file.
@@ -186,6 +190,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             bucket,
             shards: options.shards,
             key_limit: options.key_limit,
+            port_values: options.port_values,
         },
         metrics.clone(),
     );
@@ -193,7 +198,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         pipeline.tap();
     }
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
-    let mut listening = Vec::new();
+    let mut listeners = Vec::new();
     let mut paths = Vec::new();
     let mut format = Expected::Auto;
     let mut channels = Vec::new();
@@ -203,12 +208,12 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
                 paths.extend(more);
                 format = expected;
             }
-            SourceOptions::Listen { address } => {
-                let listen = |error| Error::Listen { address, error };
-                let socket = listener::bind(address).map_err(listen)?;
-                listening.push(socket.local_addr().map_err(listen)?);
+            SourceOptions::Listen { address, receive_buffer } => {
+                let bound = Listener::bind(address, receive_buffer);
+                let listener = bound.map_err(|error| Error::Listen { address, error })?;
+                listeners.push(Arc::clone(listener.metrics()));
                 let clock = seams.clock.clone();
-                let receive = listener::receive(socket, move || clock.now_ms(), waiting.clone(), metrics.clone());
+                let receive = listener.receive(move || clock.now_ms(), waiting.clone(), metrics.clone());
                 seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
             }
             SourceOptions::Channel(channel) => channels.push(channel),
@@ -223,10 +228,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         tap: options.tap,
         event_clock: options.event_clock,
         seams: seams.clone(),
+        decoding: decoding(),
         ended,
     };
     run.start(paths, format, options.ecs, channels, inbox, slice);
-    let handle = Handle { metrics, uplink, listening: listening.into(), reports };
+    let handle = Handle { metrics, uplink, listeners: listeners.into(), reports };
     Ok((handle, Routes::default()))
 }
 
@@ -247,6 +253,8 @@ struct Run {
     tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
     event_clock: Option<EventClock>,
     seams: Seams,
+    /// The span of what is decoded until it is due.
+    decoding: tracing::Span,
     ended: watch::Sender<Option<Arc<[FileReport]>>>,
 }
 
@@ -280,7 +288,7 @@ impl Run {
         runtime: &tokio::runtime::Handle,
     ) -> Result<(), Infallible> {
         let token = self.seams.tasks.token();
-        let (uplink, tap, clock) = (self.uplink, self.tap, self.event_clock);
+        let (uplink, tap, clock, mut made_by) = (self.uplink, self.tap, self.event_clock, self.decoding);
         let deliver = |pipeline: &mut Pipeline, due: Option<Flush>| {
             if let Some(tap) = &tap {
                 let records = pipeline.tapped();
@@ -291,7 +299,8 @@ impl Run {
             if let Some(clock) = &clock {
                 clock.advance(flush.watermark);
             }
-            !token.is_cancelled() && runtime.block_on(uplink.deliver(flush))
+            !token.is_cancelled()
+                && runtime.block_on(uplink.deliver(flush, std::mem::replace(&mut made_by, decoding())))
         };
         let reports = files::run(paths, format, ecs, &mut self.pipeline, &self.metrics, deliver);
         drop(tap);
@@ -356,32 +365,18 @@ impl Run {
         }
     }
 
-    async fn deliver(&self, flush: Flush) -> bool {
+    async fn deliver(&mut self, flush: Flush) -> bool {
         if let Some(clock) = &self.event_clock {
             clock.advance(flush.watermark);
         }
-        self.uplink.deliver(flush).await
+        self.uplink.deliver(flush, std::mem::replace(&mut self.decoding, decoding())).await
     }
+}
+
+/// The span under which what comes next is decoded; what it makes is sent as a slice, where its trace goes on.
+fn decoding() -> tracing::Span {
+    tracing::debug_span!(parent: None, "decode")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(expected: Expected) -> SourceOptions {
-        SourceOptions::Files { paths: Vec::new(), expected }
-    }
-
-    fn listener() -> SourceOptions {
-        SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into() }
-    }
-
-    #[test]
-    fn sources_that_one_task_cannot_serve_are_refused_not_forgotten() {
-        assert!(of_one_kind(&[]));
-        assert!(of_one_kind(&[listener(), listener()]));
-        assert!(of_one_kind(&[files(Expected::Zeek), files(Expected::Zeek)]));
-        assert!(!of_one_kind(&[files(Expected::Zeek), files(Expected::Ecs)]));
-        assert!(!of_one_kind(&[files(Expected::Auto), listener()]));
-    }
-}
+mod tests;

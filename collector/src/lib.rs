@@ -17,8 +17,8 @@ pub mod recognise;
 pub mod source;
 pub mod spool;
 pub mod summarise;
-mod trace;
 pub mod uplink;
+pub mod values;
 
 pub use collector::{Error, Handle, Options, SourceOptions, start};
-pub use source::listener::Datagram;
+pub use source::listener::{Datagram, ListenerMetrics};

@@ -38,6 +38,8 @@ pub struct Counters {
     pub times_replaced: AtomicU64,
     /// Shares charged to `(overflow)`.
     pub overflowed: AtomicU64,
+    /// Shares charged to `(other)` of a bounded dimension because too many of its values were held.
+    pub values_overflowed: AtomicU64,
     /// Slices and rows (windows) handed to the uplink.
     pub slices: AtomicU64,
     /// Rows handed to the uplink.

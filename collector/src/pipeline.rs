@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 
 use spikewatch_domain::{
-    key::SiteName,
+    key::{SiteName, Subject},
     record::{EventMillis, FlowRecord},
     span::Span,
 };
@@ -21,6 +21,7 @@ use crate::{
         headers::dissect,
     },
     summarise::{Slice, Summariser},
+    values::Values,
 };
 
 /// How records are cut into windows.
@@ -40,6 +41,8 @@ pub struct PipelineOptions {
     pub shards: u32,
     /// Most windows held at once.
     pub key_limit: usize,
+    /// Service ports that have windows of their own in the site; none if 0. See [`Values`].
+    pub port_values: usize,
 }
 
 /// What is due to be sent: the slices' contents so far, and a promise.
@@ -61,6 +64,7 @@ pub struct Pipeline {
     ledger: Ledger,
     charger: Charger,
     summariser: Summariser,
+    ports: Values<u16>,
     decoded: Decoded,
     metrics: Metrics,
     tap: Option<Vec<FlowRecord>>,
@@ -81,6 +85,7 @@ impl Pipeline {
             packets: FlowTable::new(FlowTableLimits::default()),
             ledger: Ledger::new(LedgerLimits::default()),
             charger: Charger::new(options.networks, options.aliases, options.slice, options.bucket),
+            ports: Values::new(options.site.clone(), options.shards, options.bucket, options.port_values),
             summariser: Summariser::new(options.site, options.shards, options.key_limit),
             decoded: Decoded::default(),
             metrics,
@@ -170,11 +175,13 @@ impl Pipeline {
     }
 
     fn flush(&mut self, watermark: EventMillis, last: bool) -> Flush {
-        let slices = self.summariser.take();
+        let mut slices = self.summariser.take();
+        self.ports.take(&mut slices, watermark);
         let counters = self.metrics.counters();
         Metrics::add(&counters.slices, slices.len() as u64);
         Metrics::add(&counters.rows, slices.iter().map(|slice| slice.rows.len() as u64).sum());
         counters.overflowed.store(self.summariser.overflowed(), Relaxed);
+        counters.values_overflowed.store(self.ports.overflowed(), Relaxed);
         counters.duplicates.store(self.ledger.duplicates(), Relaxed);
         Flush { slices, watermark, last }
     }
@@ -191,9 +198,12 @@ impl Pipeline {
             events += entry.events;
             bytes = bytes.saturating_add(entry.source_bytes.saturating_add(entry.destination_bytes));
             packets = packets.saturating_add(entry.source_packets.saturating_add(entry.destination_packets));
-            let (summariser, newest) = (&mut self.summariser, &mut self.newest);
+            let (summariser, ports, newest) = (&mut self.summariser, &mut self.ports, &mut self.newest);
             self.charger.charge(record, &entry, |slice, subject, share| {
                 *newest = slice.max(*newest);
+                if matches!(subject, Subject::Site) {
+                    ports.add(slice, share.service.port, &share.counters);
+                }
                 summariser.add(slice, subject, share);
             });
         }

@@ -20,6 +20,15 @@ pub struct Slice {
     pub rows: Vec<(u32, Subject, Window)>,
 }
 
+impl Slice {
+    /// Adds rows in any order.
+    pub(crate) fn insert(&mut self, rows: Vec<(u32, Subject, Window)>) {
+        self.rows.extend(rows);
+        // What was there is in order already, which a stable sort makes use of.
+        self.rows.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    }
+}
+
 /// Parts of all hosts: one part's windows are to fit the processor's caches. A power of two.
 const PARTS: usize = 64;
 /// Shares of one part that are charged together.

@@ -14,6 +14,7 @@ use spikewatch_collector::{
     networks::InternalNetworks,
     pipeline::{Flush, Pipeline, PipelineOptions},
     source::{file::Expected, files},
+    summarise::Slice,
 };
 use spikewatch_domain::{key::Dimension, span::Span, window::Counters};
 
@@ -25,6 +26,19 @@ fn sum(sums: &mut Sums, dimension: Dimension, events: u64, bytes: [u64; 2], pack
     entry[0] += u128::from(events);
     entry[1] += bytes.map(u128::from).iter().sum::<u128>();
     entry[2] += packets.map(u128::from).iter().sum::<u128>();
+}
+
+/// In every slice the windows of the ports are the parts of the site's, counter by counter.
+fn same_site_and_ports(slice: &Slice) {
+    let (mut site, mut ports) = (Counters::default(), Counters::default());
+    for (_, subject, window) in &slice.rows {
+        match subject.dimension() {
+            Dimension::Site => site.add(&window.counters),
+            Dimension::Port => ports.add(&window.counters),
+            _ => {}
+        }
+    }
+    assert_eq!(ports, site, "slice {}", slice.start);
 }
 
 /// Runs files through the pipeline; returns the windows' sums and what the records say they should be.
@@ -39,6 +53,7 @@ fn run(paths: &[PathBuf], slice: Span) -> (Sums, Sums, Metrics, Vec<files::FileR
         bucket: Span::QUARTER_HOUR,
         shards: 8,
         key_limit: 1_000_000,
+        port_values: 64,
     };
     let mut pipeline = Pipeline::new(options, metrics.clone());
     pipeline.tap();
@@ -53,6 +68,10 @@ fn run(paths: &[PathBuf], slice: Span) -> (Sums, Sums, Metrics, Vec<files::FileR
                 sum(&mut records, Dimension::Host, 0, bytes, packets);
             }
             sum(&mut records, Dimension::Site, 0, bytes, packets);
+            sum(&mut records, Dimension::Port, 0, bytes, packets);
+        }
+        for slice in due.iter().flat_map(|flush| &flush.slices) {
+            same_site_and_ports(slice);
         }
         for (_, subject, window) in due.into_iter().flat_map(|flush| flush.slices).flat_map(|slice| slice.rows) {
             let Counters { bytes_out, bytes_in, packets_out, packets_in, events, .. } = window.counters;
@@ -69,11 +88,12 @@ fn check(paths: &[PathBuf], slice: Span) -> (u64, u64) {
     let counters = metrics.counters();
     let total = |sums: &Sums, dimension, which: usize| sums.get(&dimension).map_or(0, |sum| sum[which]);
     for which in [1, 2] {
-        for dimension in [Dimension::Host, Dimension::Site] {
+        for dimension in [Dimension::Host, Dimension::Site, Dimension::Port] {
             let (found, expected) = (total(&windows, dimension, which), total(&records, dimension, which));
             assert_eq!(found, expected, "{dimension:?} {which} of {paths:?}");
         }
     }
+    assert_eq!(total(&windows, Dimension::Port, 0), total(&windows, Dimension::Site, 0), "events of {paths:?}");
     assert_eq!(total(&windows, Dimension::Site, 0), u128::from(counters.events.load(Relaxed)), "events of {paths:?}");
     (counters.records.load(Relaxed), counters.events.load(Relaxed))
 }

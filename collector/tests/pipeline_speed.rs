@@ -1,4 +1,5 @@
 //! CPU time from file to windows, without the cluster behind it. Run with a release build:
+//! (`SPIKEWATCH_BENCH_PORTS=0` leaves the windows of ports out.)
 //! `SPIKEWATCH_BENCH_FILE=big.pcap cargo test --release -p spikewatch-collector --test pipeline_speed -- --ignored --nocapture`
 
 use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Instant};
@@ -36,6 +37,7 @@ fn file_to_windows() {
         bucket: Span::QUARTER_HOUR,
         shards: 8,
         key_limit: 1_000_000,
+        port_values: std::env::var("SPIKEWATCH_BENCH_PORTS").map_or(64, |text| text.parse().unwrap()),
     };
     let mut pipeline = Pipeline::new(options, metrics.clone());
     #[expect(clippy::disallowed_methods, reason = "a measurement of wall time")]

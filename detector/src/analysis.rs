@@ -13,13 +13,13 @@ use spikewatch_actors::{
     task::Kind,
 };
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::{convert::results::Alert, v1};
+use spikewatch_proto::{convert::results::Alert, trace, v1};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::baselines::{Baselines, Origin};
 use crate::{
@@ -28,7 +28,6 @@ use crate::{
     metrics::Counters,
     scoring::Scored,
     store::{Finished, Range, Resume, Store, StoreError, Term},
-    trace,
 };
 
 /// Warnings that are kept for display.
@@ -217,8 +216,7 @@ impl Analysis {
 
     fn execute(&mut self, now: EventMillis) -> Vec<Execution> {
         let begun = Instant::now();
-        let span = tracing::debug_span!("execute", now);
-        trace::follow(&span, &self.trace);
+        let span = self.traced(tracing::debug_span!("execute", now));
         let done = span.in_scope(|| self.parts.executions.advance(now));
         if !done.is_empty() {
             self.seams.latencies.record("execute", begun.elapsed());
@@ -256,9 +254,16 @@ impl Analysis {
         Ok(())
     }
 
+    /// Within another span it is that one's child; else it follows the newest commit.
+    fn traced(&self, span: Span) -> Span {
+        if Span::current().is_none() {
+            trace::follow(&span, &self.trace);
+        }
+        span
+    }
+
     fn tell(&self, alert: &Alert) {
-        let span = tracing::info_span!("alert", id = alert.id);
-        trace::follow(&span, &self.trace);
+        let span = self.traced(tracing::info_span!("alert", id = alert.id));
         let Alert { rule_name: rule, record_score: score, reason, .. } = alert;
         span.in_scope(|| tracing::info!(rule, score, reason, "alert"));
     }

@@ -10,6 +10,7 @@ use spikewatch_actors::{
 use spikewatch_domain::{key::SiteName, record::EventMillis};
 use spikewatch_proto::{
     convert::cluster::{Epoch, Incarnation},
+    trace,
     v1::{self, detector_message::Message},
 };
 use tokio::{
@@ -25,7 +26,6 @@ use crate::{
     metrics::Counters,
     roster::{Patience, Roster, Turn},
     store::{Counts, Enrolled, Loaded, LogKind, Store, StoreError, Term, Write},
-    trace,
 };
 
 /// How often the roster is looked at.
@@ -222,12 +222,7 @@ impl Committer {
         let mut replies = Vec::with_capacity(batch.len());
         let mut trace = Arc::clone(&self.committed.borrow().trace);
         for request in batch {
-            if let Request::Commit(_, traceparent, _) = &request
-                && !traceparent.is_empty()
-            {
-                trace = traceparent.as_str().into();
-            }
-            let (reply, message, write) = self.decide(request);
+            let (reply, message, write) = self.decide(request, &mut trace);
             writes.extend(write);
             replies.push((reply, message));
         }
@@ -252,7 +247,7 @@ impl Committer {
         Ok(())
     }
 
-    fn decide(&mut self, request: Request) -> (ReplyTo, Message, Option<Write>) {
+    fn decide(&mut self, request: Request, trace: &mut Arc<str>) -> (ReplyTo, Message, Option<Write>) {
         match request {
             Request::Open(open, reply) => {
                 if let Some(resumed) = self.commits.resumed(&open, &self.assignments.borrow()) {
@@ -271,7 +266,9 @@ impl Committer {
             Request::Commit(commit, traceparent, reply) => {
                 let (shard, epoch, commit_no) = (commit.shard, commit.epoch, commit.commit_no);
                 let span = tracing::debug_span!("commit", shard, commit_no);
-                trace::follow(&span, &traceparent);
+                if !traceparent.is_empty() {
+                    *trace = trace::pass_on(&span, &traceparent).into();
+                }
                 let _entered = span.enter();
                 let ack = Message::Ack(v1::CommitAck { shard, epoch: Some(epoch.into()), commit_no });
                 let (message, write) = match self.commits.commit(commit, self.horizon()) {

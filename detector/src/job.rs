@@ -205,6 +205,15 @@ impl Job {
                 None => return Err(invalid("split", name, "global, host, site, country, asn or port")),
             },
         };
+        let distinct = matches!(measure, Measure::DistinctPeers | Measure::DistinctPeerPorts);
+        if distinct && matches!(split, Split::By(Dimension::Country | Dimension::Asn | Dimension::Port)) {
+            let split = split.dimension().map_or("", Dimension::name);
+            return Err(invalid(
+                "split",
+                split,
+                "global, host or site: windows of other dimensions have counters only",
+            ));
+        }
         let minimum_effect = effect.unwrap_or_else(|| minimum_effect(measure));
         if !(0.0..=1e18).contains(&minimum_effect) {
             return Err(invalid("minimum_effect", &minimum_effect.to_string(), "0 or more"));
@@ -259,6 +268,8 @@ mod tests {
         assert!(error(&job("flows", "high_count", "host")).contains("measure \"flows\" must be events"));
         assert!(error(&job("events", "high_sum", "host")).contains("function \"high_sum\" must be"));
         assert!(error(&job("events", "high_count", "user")).contains("split \"user\" must be global"));
+        let blind = error(&job("distinct_peers", "high_distinct_count", "port"));
+        assert!(blind.contains("split \"port\" must be global, host or site"), "{blind}");
         assert!(error("[[job]]\nid = \"j\"\nsize = 3\n").contains("size"));
         let twice = job("events", "high_count", "host").repeat(2);
         assert!(error(&twice).contains("there twice"));
@@ -271,5 +282,8 @@ mod tests {
         assert!(!hosts.takes(&Subject::Transit) && !hosts.takes(&Subject::Overflow) && !hosts.takes(&Subject::Site));
         assert!(!hosts.takes(&Subject::Other(Dimension::Host)));
         assert!(Split::By(Dimension::Site).takes(&Subject::Site));
+        assert!(!hosts.takes(&Subject::Port(53)));
+        let ports = Split::By(Dimension::Port);
+        assert!(ports.takes(&Subject::Port(53)) && !ports.takes(&Subject::Other(Dimension::Port)));
     }
 }

@@ -23,7 +23,6 @@ pub mod rule;
 pub mod scoring;
 mod service;
 pub mod store;
-mod trace;
 
 use std::{sync::Arc, time::Duration};
 

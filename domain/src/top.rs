@@ -3,7 +3,7 @@
 //! [`Tally::error`] gives the upper bound on its weight.
 
 /// Weight of one event beside bytes, so that a flood of tiny packets and one large upload can both lead a list.
-const EVENT_WEIGHT: u64 = 256;
+pub const EVENT_WEIGHT: u64 = 256;
 /// Unit of inherited weight: fine enough that rounding up stays small beside one event, coarse enough for 274 GB.
 const UNIT: u64 = 64;
 

@@ -57,6 +57,8 @@ pub(crate) struct Site {
     pub(crate) aliases: Aliases,
     /// Most windows held at once.
     pub(crate) key_limit: usize,
+    /// Service ports with windows of their own.
+    pub(crate) port_values: usize,
     /// How ECS documents are read.
     pub(crate) ecs: EcsOptions,
     /// What it reads.
@@ -144,6 +146,7 @@ impl Cluster {
             bucket: self.bucket,
             shards: SHARDS,
             key_limit: site.key_limit,
+            port_values: site.port_values,
             sources: vec![site.source],
             ecs: site.ecs,
             tap: site.tap,

@@ -106,6 +106,11 @@ pub(crate) struct Collector {
     pub(crate) slice: Text<Slot>,
     /// Most windows held at once; beyond, traffic is charged to `(overflow)`.
     pub(crate) key_limit: usize,
+    /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
+    /// places); all others share the window `(other)`. 0: ports have no windows.
+    pub(crate) port_values: usize,
+    /// What the kernel is asked to hold for each listener while we are busy, as `16MiB`; `net.core.rmem_max` bounds it.
+    pub(crate) receive_buffer: Text<Size>,
     /// Names that stand for addresses: `web = ["10.0.0.5", "fd00::5"]`.
     pub(crate) aliases: BTreeMap<String, Vec<Text<IpAddr>>>,
     /// How ECS documents are read.
@@ -271,6 +276,8 @@ impl Default for Collector {
             internal_networks: Vec::new(),
             slice: Text(Slot(Span::TEN_SECONDS)),
             key_limit: 1_000_000,
+            port_values: 64,
+            receive_buffer: Text(Size(16 << 20)),
             aliases: BTreeMap::new(),
             ecs: Ecs::default(),
             sources: vec![

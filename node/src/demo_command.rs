@@ -63,6 +63,7 @@ pub(crate) async fn run(arguments: &DemoArguments, telemetry: &Telemetry) -> Out
             networks: networks.clone(),
             aliases: Default::default(),
             key_limit: Collector::default().key_limit,
+            port_values: Collector::default().port_values,
             ecs: EcsOptions::default(),
             source: SourceOptions::Channel(receiver),
             tap: None,

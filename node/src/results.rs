@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
-use spikewatch_proto::v1::{
-    self, Alert, AnomalyRecord, Progress, alerting_client::AlertingClient, results_client::ResultsClient,
+use spikewatch_proto::{
+    trace::Traced,
+    v1::{self, Alert, AnomalyRecord, Progress, alerting_client::AlertingClient, results_client::ResultsClient},
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{config::text::Endpoint, failure::Failure};
 
@@ -18,9 +19,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A client of one detector. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Results {
-    results: ResultsClient<Channel>,
-    alerting: AlertingClient<Channel>,
+    results: ResultsClient<Caller>,
+    alerting: AlertingClient<Caller>,
 }
+
+/// A channel whose calls tell the span in which they are made.
+type Caller = InterceptedService<Channel, Traced>;
 
 fn failure(status: &Status) -> Failure {
     Failure::Internal(format!("the detector answered: {} ({:?})", status.message(), status.code()))
@@ -36,8 +40,8 @@ impl Results {
         let endpoint = Channel::from_shared(detector.url().to_owned()).map_err(Failure::internal)?;
         let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(failed)?;
         Ok(Self {
-            results: ResultsClient::new(channel.clone()).max_decoding_message_size(MAX_PAGE_BYTES),
-            alerting: AlertingClient::new(channel).max_decoding_message_size(MAX_PAGE_BYTES),
+            results: ResultsClient::with_interceptor(channel.clone(), Traced).max_decoding_message_size(MAX_PAGE_BYTES),
+            alerting: AlertingClient::with_interceptor(channel, Traced).max_decoding_message_size(MAX_PAGE_BYTES),
         })
     }
 
@@ -45,6 +49,7 @@ impl Results {
     ///
     /// # Errors
     /// The detector doesn't answer.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn windows(
         &mut self,
     ) -> Result<impl Stream<Item = Result<v1::WindowsPage, Failure>> + use<>, Failure> {
@@ -56,6 +61,7 @@ impl Results {
     ///
     /// # Errors
     /// The detector doesn't answer.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn records(
         &mut self,
         jobs: Vec<String>,
@@ -70,6 +76,7 @@ impl Results {
     ///
     /// # Errors
     /// The detector doesn't answer.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn alerts(
         &mut self,
         follow: bool,
@@ -84,6 +91,7 @@ impl Results {
     ///
     /// # Errors
     /// The detector doesn't answer, or is not on an event-time clock.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn execute(&mut self, until_ms: u64) -> Result<u64, Failure> {
         let reply = self.alerting.execute(v1::ExecuteRequest { until_ms }).await;
         Ok(reply.map_err(|status| failure(&status))?.into_inner().alerts)
@@ -93,6 +101,7 @@ impl Results {
     ///
     /// # Errors
     /// The detector doesn't answer.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn progress(&mut self, wanted: impl Fn(&Progress) -> bool) -> Result<Progress, Failure> {
         let answer = self.results.watch_progress(v1::ProgressRequest {}).await;
         let mut messages = answer.map_err(|status| failure(&status))?.into_inner();

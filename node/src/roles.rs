@@ -116,8 +116,8 @@ pub(crate) async fn start(
                     spikewatch_collector::Error::Listen { .. } => Failure::Io(error.to_string()),
                     other => Failure::Usage(other.to_string()),
                 })?;
-                for address in handle.listening() {
-                    tracing::info!(%address, "flows");
+                for listener in handle.listeners() {
+                    tracing::info!(address = %listener.address(), receive_buffer = listener.receive_buffer(), "flows");
                 }
                 instruments::collector(&telemetry.meter(), &handle);
                 routes
@@ -216,6 +216,7 @@ fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector
         bucket: config.cluster.bucket.0.0,
         shards: config.cluster.shards,
         key_limit: collector.key_limit,
+        port_values: collector.port_values,
         sources: sources(collector),
         ecs: ecs(collector),
         tap: None,
@@ -263,9 +264,10 @@ pub(crate) fn expected(format: Format) -> Expected {
 
 fn sources(collector: &Collector) -> Vec<SourceOptions> {
     let source = |source: &crate::config::Source| match source.kind {
-        SourceKind::Netflow | SourceKind::Sflow => {
-            source.listen.as_ref().map(|listen| SourceOptions::Listen { address: listen.0.0 })
-        }
+        SourceKind::Netflow | SourceKind::Sflow => source.listen.as_ref().map(|listen| SourceOptions::Listen {
+            address: listen.0.0,
+            receive_buffer: usize::try_from(collector.receive_buffer.0.0).unwrap_or(usize::MAX),
+        }),
         SourceKind::Files => Some(SourceOptions::Files {
             paths: source.paths.clone(),
             expected: expected(source.format.unwrap_or_default()),

@@ -2,6 +2,7 @@
 //! came over a wire into the nouns of `domain`, and refuses what does not fit.
 
 pub mod convert;
+pub mod trace;
 
 /// The generated messages and services of package `spikewatch.v1`.
 #[allow(missing_docs, unreachable_pub, rust_2018_idioms, clippy::all, clippy::pedantic)]

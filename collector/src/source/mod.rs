@@ -3,4 +3,5 @@
 
 pub mod file;
 pub mod files;
+mod kernel_drops;
 pub mod listener;

@@ -3,11 +3,15 @@
 use std::{convert::Infallible, time::Duration};
 
 use spikewatch_actors::{Seams, entropy::Entropy, mailbox::Mailbox, task::Kind};
-use spikewatch_proto::v1::{AggregatorMessage, CollectorMessage, ingest_client::IngestClient};
+use spikewatch_proto::{
+    trace::Traced,
+    v1::{AggregatorMessage, CollectorMessage, ingest_client::IngestClient},
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Endpoint};
+use tracing::Instrument as _;
 
 use super::{Event, LINK_CAPACITY, LinkId, core::LaneNo};
 
@@ -77,13 +81,14 @@ async fn keep(address: &str, lane: LaneNo, link: &mut LinkId, events: &Mailbox<E
 
 async fn stream(address: &str, lane: LaneNo, link: LinkId, events: &Mailbox<Event>) -> Result<(), LinkError> {
     let channel = connect(address).await?;
-    let mut client = IngestClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = IngestClient::with_interceptor(channel, Traced).max_decoding_message_size(MAX_MESSAGE);
     let (outgoing, waiting) = mpsc::channel::<CollectorMessage>(LINK_CAPACITY);
     // The actor says hello at once; the aggregator answers the call when it has read it.
     if events.send(Event::Connected { link, lane, outgoing }).await.is_err() {
         return Ok(());
     }
-    let answer = client.stream(ReceiverStream::new(waiting)).await.map_err(Box::new)?;
+    let opening = tracing::debug_span!("open stream", otel.kind = "client", aggregator = address);
+    let answer = client.stream(ReceiverStream::new(waiting)).instrument(opening).await.map_err(Box::new)?;
     let mut incoming: Streaming<AggregatorMessage> = answer.into_inner();
     while let Some(message) = incoming.message().await.map_err(Box::new)? {
         let Some(message) = message.message else { continue };

@@ -16,15 +16,16 @@ use spikewatch_actors::{
     mailbox::{Inbox, Mailbox, mailbox},
     task::Kind,
 };
-use spikewatch_proto::v1;
+use spikewatch_proto::{trace::traceparent, v1};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use self::{
     contents::{Contents, Memory},
     core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, Outgoing, SliceNo, Ticket},
 };
-use crate::{metrics::Metrics, pipeline::Flush, trace::traceparent};
+use crate::{metrics::Metrics, pipeline::Flush};
 
 /// Messages a stream may have waiting: more than the core can have in flight, so a full one is a dead one.
 const LINK_CAPACITY: usize = 4_096;
@@ -53,14 +54,15 @@ pub(crate) struct UplinkOptions {
 /// The way into the uplink.
 #[derive(Debug, Clone)]
 pub(crate) struct UplinkHandle {
-    flushes: mpsc::Sender<Flush>,
+    flushes: mpsc::Sender<(Flush, Span)>,
     finished: watch::Receiver<bool>,
 }
 
 impl UplinkHandle {
-    /// Hands over what is due; waits while too much is uncommitted. False if the uplink has ended.
-    pub(crate) async fn deliver(&self, flush: Flush) -> bool {
-        self.flushes.send(flush).await.is_ok()
+    /// Hands over what is due, and the span that made it; waits while too much is uncommitted. False if the uplink has
+    /// ended.
+    pub(crate) async fn deliver(&self, flush: Flush, made_by: Span) -> bool {
+        self.flushes.send((flush, made_by)).await.is_ok()
     }
 
     /// Returns when all that was delivered is committed and the end was told, or the uplink has ended.
@@ -108,7 +110,7 @@ pub(crate) fn start(options: UplinkOptions, metrics: Metrics, seams: &Seams) -> 
 }
 
 impl Uplink {
-    async fn run(mut self, mut due: mpsc::Receiver<Flush>, mut inbox: Inbox<Event>) -> Result<(), Infallible> {
+    async fn run(mut self, mut due: mpsc::Receiver<(Flush, Span)>, mut inbox: Inbox<Event>) -> Result<(), Infallible> {
         let mut open = true;
         loop {
             tokio::select! {
@@ -118,7 +120,7 @@ impl Uplink {
                     None => return Ok(()),
                 },
                 flush = due.recv(), if open && self.core.has_room() => match flush {
-                    Some(flush) => self.on_flush(flush),
+                    Some((flush, made_by)) => self.on_flush(flush, &made_by),
                     None => open = false,
                 },
             }
@@ -128,8 +130,9 @@ impl Uplink {
         }
     }
 
-    fn on_flush(&mut self, flush: Flush) {
-        let span = tracing::info_span!("slice", slices = flush.slices.len(), watermark_ms = flush.watermark);
+    fn on_flush(&mut self, flush: Flush, made_by: &Span) {
+        let span =
+            tracing::info_span!(parent: made_by, "slice", slices = flush.slices.len(), watermark_ms = flush.watermark);
         let parent = traceparent(&span);
         let _entered = span.enter();
         for slice in flush.slices {

@@ -7,9 +7,13 @@
 use std::{convert::Infallible, time::Duration};
 
 use spikewatch_actors::{Seams, mailbox::Mailbox, task::Kind};
-use spikewatch_proto::v1::{self, RoutesRequest, control_client::ControlClient};
+use spikewatch_proto::{
+    trace::Traced,
+    v1::{self, RoutesRequest, control_client::ControlClient},
+};
 use tokio::time::timeout;
 use tonic::{Status, transport::Uri};
+use tracing::Instrument as _;
 
 use super::{
     Event,
@@ -74,9 +78,10 @@ impl Watcher {
 
     /// Passes on what one aggregator says, until it ends. False if nothing of it was news.
     async fn follow(&mut self, address: &str) -> Result<bool, LinkError> {
-        let mut client = ControlClient::new(connect(address).await?);
+        let mut client = ControlClient::with_interceptor(connect(address).await?, Traced);
+        let asking = tracing::debug_span!("watch routes", otel.kind = "client", aggregator = address);
         let late = |_| Box::new(Status::deadline_exceeded("it has no routes"));
-        let call = client.watch_routes(RoutesRequest { collector: String::new() });
+        let call = client.watch_routes(RoutesRequest { collector: String::new() }).instrument(asking);
         let answer = timeout(PATIENCE, call).await.map_err(late)?.map_err(Box::new)?;
         let mut incoming = answer.into_inner();
         let mut next = timeout(PATIENCE, incoming.message()).await.map_err(late)?;

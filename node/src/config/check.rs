@@ -85,6 +85,11 @@ impl Faults {
         );
         let limit = collector.key_limit;
         self.unless(limit >= 100, "collector.key_limit", format!("{limit} must be at least 100"));
+        let values = collector.port_values;
+        self.unless(values <= 4_096, "collector.port_values", format!("{values} must be 0 to 4096"));
+        let buffer = collector.receive_buffer.0;
+        let fits = (4 << 10..=1 << 30).contains(&buffer.0);
+        self.unless(fits, "collector.receive_buffer", format!("{buffer} must be 4KiB to 1GiB"));
         let any = |empty: bool| !empty;
         self.unless(any(collector.aggregators.is_empty()), "collector.aggregators", "is empty; expected one or more");
         self.unless(any(collector.sources.is_empty()), "collector.sources", "is empty; expected one or more");

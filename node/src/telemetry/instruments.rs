@@ -8,10 +8,13 @@ use std::{
     },
 };
 
-use opentelemetry::{KeyValue, metrics::Meter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{AsyncInstrument, Meter},
+};
 use spikewatch_actors::latency::Latencies;
 use spikewatch_aggregator::AggregatorMetrics;
-use spikewatch_collector::metrics::Counters;
+use spikewatch_collector::{ListenerMetrics, metrics::Counters};
 use spikewatch_detector::DetectorMetrics;
 
 use super::names::Metric;
@@ -52,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 13] = [
+    let counters: [(Metric, Counted); 14] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -61,6 +64,7 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorDuplicates, |c| &c.duplicates),
         (Metric::CollectorTimesReplaced, |c| &c.times_replaced),
         (Metric::CollectorOverflowed, |c| &c.overflowed),
+        (Metric::CollectorValuesOverflowed, |c| &c.values_overflowed),
         (Metric::CollectorDropped, |c| &c.datagrams_dropped),
         (Metric::CollectorRows, |c| &c.rows),
         (Metric::CollectorBatches, |c| &c.batches_sent),
@@ -75,6 +79,9 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
             metric => counter(meter, metric, Box::new(read)),
         }
     }
+    for listener in handle.listeners() {
+        self::listener(meter, listener);
+    }
     let metrics = handle.metrics().clone();
     meter
         .u64_observable_counter(Metric::CollectorFaults.name())
@@ -86,6 +93,28 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
             reasons.iter().for_each(|(reason, n)| seen.observe(*n, &[KeyValue::new("reason", reason.label())]));
         })
         .build();
+}
+
+/// A listener's, under its address.
+fn listener(meter: &Meter, listener: &Arc<ListenerMetrics>) {
+    let counters: [(Metric, Field<ListenerMetrics, Option<u64>>); 3] = [
+        (Metric::ListenerReceived, |m| Some(m.received())),
+        (Metric::ListenerKernelDropped, ListenerMetrics::kernel_dropped),
+        (Metric::ListenerDropped, |m| Some(m.dropped())),
+    ];
+    let label = [KeyValue::new("listener", listener.address().to_string())];
+    for (metric, field) in counters {
+        let (listener, label) = (Arc::clone(listener), label.clone());
+        // What is unknown is not shown: 0 would be a claim.
+        let look = move |seen: &dyn AsyncInstrument<u64>| {
+            field(&listener).into_iter().for_each(|number| seen.observe(number, &label));
+        };
+        let instrument = meter.u64_observable_counter(metric.name()).with_description(metric.help());
+        instrument.with_unit(metric.unit()).with_callback(look).build();
+    }
+    let (buffer, metric) = (listener.receive_buffer() as u64, Metric::ListenerBuffer);
+    let instrument = meter.u64_observable_gauge(metric.name()).with_description(metric.help());
+    instrument.with_unit(metric.unit()).with_callback(move |seen| seen.observe(buffer, &label)).build();
 }
 
 /// An aggregator's.

@@ -58,10 +58,20 @@ metrics! {
     CollectorTimesReplaced = "spikewatch.collector.times_replaced", "";
     /// Shares charged to the reserved host (overflow): the key limit was reached.
     CollectorOverflowed = "spikewatch.collector.overflowed", "";
+    /// Shares charged to (other) of a bounded dimension because too many of its values were held.
+    CollectorValuesOverflowed = "spikewatch.collector.values_overflowed", "";
     /// Input that could not be used, by reason.
     CollectorFaults = "spikewatch.collector.faults", "";
     /// Datagrams dropped because decoding could not keep up.
     CollectorDropped = "spikewatch.collector.datagrams_dropped", "";
+    /// Datagrams received by a listener.
+    ListenerReceived = "spikewatch.collector.listener.received", "";
+    /// Datagrams that the kernel dropped at a listener because they came faster than they were read.
+    ListenerKernelDropped = "spikewatch.collector.listener.kernel_dropped", "";
+    /// Datagrams that a listener received and dropped because decoding could not keep up.
+    ListenerDropped = "spikewatch.collector.listener.dropped", "";
+    /// What the kernel holds for a listener, at most.
+    ListenerBuffer = "spikewatch.collector.listener.receive_buffer", "By";
     /// Windows handed to the uplink.
     CollectorRows = "spikewatch.collector.rows", "";
     /// Batches sent to aggregators, repeats included.

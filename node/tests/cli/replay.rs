@@ -46,6 +46,12 @@ fn windows_add_up_to_what_was_recorded() {
         // The site's window has every record once. With two internal ends it is told in which direction by the sender.
         assert_eq!(both(["packets_out", "packets_in"]), packets, "{file}");
         assert_eq!(both(["bytes_out", "bytes_in"]), bytes, "{file}");
+        let ports: Vec<_> = windows.iter().filter(|window| window["dimension"] == "port").collect();
+        for field in ["events", "packets_out", "packets_in", "bytes_out", "bytes_in", "denied"] {
+            assert_eq!(sum(ports.iter().copied(), field), sum(sites.iter().copied(), field), "{file}: {field} by port");
+        }
+        let named = |value: &str| value == "(other)" || value.parse::<u16>().is_ok();
+        assert!(ports.iter().all(|window| named(window["value"].as_str().unwrap())), "{file}");
         let top = &sites[0]["top"];
         assert!(top["peers"].is_array() && top["ports"].is_array() && top["protocols"].is_array(), "{file}: {top}");
         assert_eq!(sites[0]["bucket_span_s"], 900);

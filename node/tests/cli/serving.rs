@@ -114,6 +114,13 @@ fn datagrams_are_counted_and_shown_to_prometheus() {
     for metric in ["spikewatch_build_info", "spikewatch_aggregator_shards", "spikewatch_detector_series"] {
         assert!(text.contains(metric), "{metric} is not in\n{text}");
     }
+    let of_listener = |metric: &str| {
+        let name = format!("spikewatch_collector_listener_{metric}{{listener=\"{flows}\"}}");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse::<f64>().ok())
+    };
+    assert_eq!(of_listener("received_total"), Some(2.0), "{text}");
+    assert_eq!(of_listener("kernel_dropped_total"), Some(0.0), "{text}");
+    assert!(of_listener("receive_buffer_bytes").is_some_and(|bytes| bytes >= 4096.0), "{text}");
     for mailbox in ["shards", "commit"] {
         assert!(text.contains(&format!("mailbox=\"{mailbox}")), "mailbox {mailbox} is not in\n{text}");
     }

@@ -100,13 +100,14 @@ pub(crate) fn collector(site: &str, seeds: Vec<String>) -> (Process<spikewatch_c
             bucket: shape().bucket,
             shards: SHARDS,
             key_limit: 10_000,
-            sources: vec![SourceOptions::Listen { address: "127.0.0.1:0".parse().unwrap() }],
+            port_values: 64,
+            sources: vec![SourceOptions::Listen { address: "127.0.0.1:0".parse().unwrap(), receive_buffer: 1 << 20 }],
             ecs: EcsOptions::default(),
             tap: None,
             event_clock: None,
         };
         spikewatch_collector::start(options, &seams).await.unwrap()
     });
-    let address = process.handle.listening()[0];
+    let address = process.handle.listeners()[0].address();
     (process, address)
 }

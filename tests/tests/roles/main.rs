@@ -1,0 +1,6 @@
+//! All roles in one process, over real gRPC on loopback, as `spikewatch run` has them.
+
+mod cluster;
+mod netflow;
+mod ports;
+mod traces;
