@@ -174,7 +174,7 @@ impl Session<'_> {
                 }
             }
             Wire::Batches(message) => {
-                let slice = Slice::read(&message, &self.shape)?;
+                let slice = Slice::read(&message, &self.shape, &self.feedback.of.site)?;
                 drop(message);
                 self.slice(slice).await;
             }

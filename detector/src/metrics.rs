@@ -27,6 +27,7 @@ pub(crate) struct Counters {
     pub(crate) not_modelled: Counter,
     pub(crate) fell_silent: Counter,
     pub(crate) expired: Counter,
+    pub(crate) retention_failures: Counter,
 }
 
 /// A snapshot.
@@ -52,6 +53,8 @@ pub struct DetectorMetrics {
     pub alerts: u64,
     /// Anomaly records that waited longer than a rule's look-back.
     pub expired: u64,
+    /// Times that the store failed to forget old windows.
+    pub retention_failures: u64,
     /// Executions due so far.
     pub executions: u64,
     /// Series with a baseline.

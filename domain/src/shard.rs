@@ -13,15 +13,39 @@ pub const MAX_SHARDS: u32 = 4096;
 static KEY_SECRETS: RapidSecrets = RapidSecrets::seed(0x5350_494b_4557_4b31);
 static OWNER_SECRETS: RapidSecrets = RapidSecrets::seed(0x5350_494b_4557_4f31);
 
-/// The shard of a key among `shards` of them: equal ranges of the key's hash.
+/// The shard of a key among `shards` of them: equal ranges of the key's hash. For many keys use [`Sharding`].
 #[must_use]
 pub fn shard_of(site: &SiteName, subject: &Subject, shards: u32) -> u32 {
-    let mut bytes = Vec::with_capacity(48);
-    bytes.extend_from_slice(site.as_str().as_bytes());
-    bytes.push(0);
-    subject.encode(&mut bytes);
-    let hash = rapidhash_v3_seeded(&bytes, &KEY_SECRETS);
-    ((u128::from(hash) * u128::from(shards)) >> 64) as u32
+    Sharding::new(site, shards).shard_of(subject)
+}
+
+/// Tells the shards of one site's keys; for many keys in a row, as it allocates once.
+#[derive(Debug, Clone)]
+pub struct Sharding {
+    shards: u32,
+    /// The site and a zero, then what is left of the last subject.
+    bytes: Vec<u8>,
+    site: usize,
+}
+
+impl Sharding {
+    /// For the keys of `site` among `shards` shards.
+    #[must_use]
+    pub fn new(site: &SiteName, shards: u32) -> Self {
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(site.as_str().as_bytes());
+        bytes.push(0);
+        Self { shards, site: bytes.len(), bytes }
+    }
+
+    /// The shard of (site, `subject`).
+    #[must_use]
+    pub fn shard_of(&mut self, subject: &Subject) -> u32 {
+        self.bytes.truncate(self.site);
+        subject.encode(&mut self.bytes);
+        let hash = rapidhash_v3_seeded(&self.bytes, &KEY_SECRETS);
+        ((u128::from(hash) * u128::from(self.shards)) >> 64) as u32
+    }
 }
 
 /// The owner of a shard among `candidates`: highest random weight (rendezvous hashing, Thaler and Ravishankar 1998), so
@@ -52,6 +76,9 @@ mod tests {
             ["10.0.0.1", "10.0.0.2", "192.168.1.77", "fd00::1"].map(|text| shard_of(&site, &subject(text), 64)).into();
         assert_eq!(shards, GOLDEN_SHARDS);
         assert_eq!(shard_of(&site, &Subject::Site, 64), GOLDEN_SITE);
+        let mut sharding = Sharding::new(&site, 64);
+        let again = ["10.0.0.1", "10.0.0.2", "192.168.1.77", "fd00::1"].map(|text| sharding.shard_of(&subject(text)));
+        assert_eq!((again, sharding.shard_of(&Subject::Site)), (GOLDEN_SHARDS, GOLDEN_SITE));
         let owners: Vec<_> = (0..6).map(|shard| owner_of(shard, ["a1", "a2", "a3"]).unwrap()).collect();
         assert_eq!(owners, GOLDEN_OWNERS);
     }

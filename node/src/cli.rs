@@ -259,8 +259,12 @@ pub(crate) fn parse() -> Result<Command, ExitCode> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli.command),
         Err(error) => {
-            let _ = error.print();
-            Err(if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS })
+            let printed = error.print();
+            Err(match printed {
+                _ if error.use_stderr() => ExitCode::from(64),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(74),
+                _ => ExitCode::SUCCESS,
+            })
         }
     }
 }

@@ -121,7 +121,8 @@ fn configuration(base: &[Setting], options: &ConfigOptions, roles: Roles) -> Res
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {
-    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    // What is no text becomes a fault of its key's, rather than nothing.
+    env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 fn dump(config: &Config) -> Outcome {

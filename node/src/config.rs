@@ -6,7 +6,9 @@
 
 pub(crate) mod check;
 pub(crate) mod endpoints;
+mod file;
 pub(crate) mod layers;
+mod problems;
 pub(crate) mod rules;
 pub(crate) mod text;
 

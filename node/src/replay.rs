@@ -53,7 +53,11 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) async fn run(arguments: &ReplayArguments, config: &Config, telemetry: &Telemetry) -> Outcome {
     let begun = Instant::now();
     let (jobs, rules) = select(arguments, config)?;
-    let paths = expand(&arguments.paths).map_err(|error| Failure::Io(error.to_string()))?;
+    let paths = expand(&arguments.paths).into_iter().collect::<Result<Vec<_>, _>>();
+    let paths = paths.map_err(|error| match error {
+        FileError::NoFiles { .. } => Failure::NoInput(error.to_string()),
+        error => Failure::Io(error.to_string()),
+    })?;
     let (tap, tapped) = match arguments.emit {
         Emit::Flows => Some(mpsc::channel(TAPPED)).unzip(),
         Emit::Alerts | Emit::Records | Emit::Windows => (None, None),
@@ -245,7 +249,7 @@ async fn with_bar<T>(paths: &[PathBuf], collector: &spikewatch_collector::Handle
 
 /// The exit code: a file that could not be read is told even if the others were fine.
 fn verdict(files: &[FileReport], records: u64) -> Outcome {
-    let unread = files.iter().filter(|file| matches!(file.error, Some(FileError::Io { .. }))).count() as u64;
+    let unread = files.iter().filter(|file| file.error.as_ref().is_some_and(FileError::is_io)).count() as u64;
     if unread > 0 {
         return Err(Failure::Io(format!("{} could not be read", crate::human::plural(unread, "file"))));
     }

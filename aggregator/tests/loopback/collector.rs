@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use spikewatch_domain::{
     key::Subject,
+    shard::shard_of,
     window::{Counters, Window},
 };
 use spikewatch_proto::{
@@ -195,6 +196,13 @@ impl Collector {
             heard.expect("nothing is trimmed any more").unwrap();
         }
     }
+}
+
+/// Two hosts of the site that belong to the shard.
+pub(crate) fn hosts(site: &str, shard: u32) -> [u8; 2] {
+    let site = site.parse().unwrap();
+    let mut hosts = (0..=u8::MAX).filter(|host| shard_of(&site, &subject(*host), SHAPE().shards) == shard);
+    [hosts.next().unwrap(), hosts.next().unwrap()]
 }
 
 pub(crate) fn subject(host: u8) -> Subject {

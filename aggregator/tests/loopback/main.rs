@@ -15,7 +15,7 @@ use spikewatch_aggregator::{Handle, Options, start};
 use spikewatch_proto::v1::{self, collector_message::Message, control_client::ControlClient};
 
 use crate::{
-    collector::Collector,
+    collector::{Collector, hosts, subject},
     detector::{Detector, RowKey, serve, until},
 };
 
@@ -53,7 +53,7 @@ fn fill(collector: &mut Collector) {
     for minute in 0..10 {
         for part in 0..2u64 {
             for shard in 0..4u32 {
-                let hosts = [shard as u8, 10 + shard as u8];
+                let hosts = hosts(&collector.site, shard);
                 collector.put(shard, minute * MINUTE, &hosts.map(|host| (host, minute * 100 + part + u64::from(host))));
             }
         }
@@ -72,7 +72,7 @@ async fn what_goes_in_is_committed_exactly_and_may_then_be_trimmed() {
         collector.send(2).await;
         collector.watermark(minute * MINUTE, false).await;
     }
-    collector.put(2, 3 * MINUTE, &[(2, 5)]);
+    collector.put(2, 3 * MINUTE, &[(hosts("berlin", 2)[0], 5)]);
     collector.finish(10 * MINUTE).await;
     assert_eq!(cluster.committed(), collector.sums);
     let store = cluster.detector.store.lock().unwrap();
@@ -187,6 +187,19 @@ async fn what_can_not_be_is_refused_with_its_reason() {
     };
     assert_eq!(status.message(), "SliceBatches.shard: is 9, the cluster has 4 shards");
     assert_eq!(cluster.aggregator.metrics().invalid_messages, 1);
+    let mut collector = Collector::new("berlin", 1);
+    collector.connect(&cluster.address).await;
+    let elsewhere = hosts("berlin", 2)[0];
+    collector.put(1, 0, &[(elsewhere, 1)]);
+    collector.send(1).await;
+    let status = loop {
+        if let Err(status) = collector.hear().await {
+            break status;
+        }
+    };
+    let problem = format!("SliceBatches.windows: row 0 of shard 1, {}, belongs to shard 2", subject(elsewhere));
+    assert_eq!(status.message(), problem);
+    assert_eq!((cluster.aggregator.metrics().invalid_messages, cluster.aggregator.metrics().rows), (2, 0));
     let refused = |hello: v1::Hello| async {
         let first = v1::CollectorMessage { message: Some(Message::Hello(hello)) };
         let mut client = v1::ingest_client::IngestClient::connect(cluster.address.clone()).await.unwrap();
@@ -198,6 +211,18 @@ async fn what_can_not_be_is_refused_with_its_reason() {
     assert!(refused(other).await.contains("shards: 8"));
     let live = v1::Hello { event_time: false, ..collector.hello() };
     assert_eq!(refused(live).await, "one side plays recorded traffic, the other is live");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_comes_twice_in_one_batch_counts_twice() {
+    let cluster = cluster(|_| ()).await;
+    let mut collector = Collector::new("berlin", 1);
+    collector.connect(&cluster.address).await;
+    let [one, other] = hosts("berlin", 1);
+    collector.put(1, 0, &[(other, 5), (one, 7), (other, 11)]);
+    collector.finish(MINUTE).await;
+    let committed: Vec<_> = cluster.committed().into_values().collect();
+    assert_eq!((cluster.committed(), committed.len()), (collector.sums, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

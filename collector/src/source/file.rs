@@ -78,6 +78,12 @@ pub enum FileError {
         /// What the system says.
         error: io::Error,
     },
+    /// A folder without files in it.
+    #[error("{path}: a folder that holds no files; folders within it are not looked into")]
+    NoFiles {
+        /// The folder.
+        path: String,
+    },
     /// Its content is nothing we know.
     #[error("{path}: {error}")]
     Unrecognised {
@@ -110,6 +116,14 @@ pub enum FileError {
         /// Where and how.
         error: CaptureError,
     },
+}
+
+impl FileError {
+    /// True if it could not be read, whatever it holds: the system said no, or a compressed stream broke off.
+    #[must_use]
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Capture { error: CaptureError::Io { .. }, .. })
+    }
 }
 
 /// One thing read from a file. Buffers are the file's own and live until the next read.
@@ -418,22 +432,27 @@ impl Read for Counted {
     }
 }
 
-/// The files below `paths`, in order; a folder stands for its files, sorted by name.
-///
-/// # Errors
-/// If a folder can't be listed.
-pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
+/// The files below `paths`, in order; a folder stands for its files, sorted by name. A folder that can't be listed, or
+/// has no files, is an error in its place.
+pub fn expand(paths: &[PathBuf]) -> Vec<Result<PathBuf, FileError>> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
-            files.push(path.clone());
+            files.push(Ok(path.clone()));
             continue;
         }
-        let io_error = |error| FileError::Io { path: path.display().to_string(), error };
-        let entries = std::fs::read_dir(path).map_err(io_error)?.collect::<Result<Vec<_>, _>>().map_err(io_error)?;
-        let mut inside: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(|p| p.is_file()).collect();
-        inside.sort();
-        files.extend(inside);
+        match inside(path) {
+            Ok(inside) if inside.is_empty() => files.push(Err(FileError::NoFiles { path: path.display().to_string() })),
+            Ok(inside) => files.extend(inside.into_iter().map(Ok)),
+            Err(error) => files.push(Err(FileError::Io { path: path.display().to_string(), error })),
+        }
     }
+    files
+}
+
+fn inside(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
     Ok(files)
 }

@@ -33,14 +33,11 @@ pub fn run(
 ) -> Vec<FileReport> {
     let mut reports = Vec::new();
     let mut lanes: Vec<Lane> = Vec::new();
-    let paths = match expand(paths) {
-        Ok(paths) => paths,
-        Err(error) => return vec![FileReport { name: String::new(), items: 0, error: Some(error) }],
-    };
-    for path in paths {
+    for path in expand(paths) {
         let report = reports.len();
-        reports.push(FileReport { name: path.display().to_string(), items: 0, error: None });
-        match OpenFile::open(&path, expected, ecs, metrics) {
+        let name = path.as_ref().map_or_else(|_| String::new(), |path| path.display().to_string());
+        reports.push(FileReport { name, items: 0, error: None });
+        match path.and_then(|path| OpenFile::open(&path, expected, ecs, metrics)) {
             // Raw datagrams have no time of receipt, and templates go before data: such files form one lane, in order.
             Ok(file) if file.is_raw() => match lanes.iter_mut().find(|lane| lane.raw) {
                 Some(lane) => lane.files.push((report, file)),

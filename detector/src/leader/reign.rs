@@ -92,7 +92,7 @@ impl Reign {
             counters: Arc::clone(counters),
         };
         let (analysis, progress) = analysis::start(parts, warm, &seams);
-        retention::start(Arc::clone(store), term, plan.retention, &seams);
+        retention::start(Arc::clone(store), term, plan.retention, Arc::clone(counters), &seams);
         Ok(Self { control, assignments, committer, roster, committed, analysis, progress, tasks })
     }
 

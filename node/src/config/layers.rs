@@ -1,19 +1,20 @@
 //! Defaults, file, environment, flags: read, checked and laid over one another.
 //!
-//! Each layer is held against the whole schema by itself, so that a fault is placed where it was written. A layer's
-//! faults are found one by one: what serde complains of is noted and taken out, until it complains no more.
+//! Each layer is held against the whole schema by itself ([`problems`]), so that a fault is placed where it was written.
 
-use std::{collections::BTreeMap, fmt, ops::Range, path::Path, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::Path, str::FromStr};
 
 use serde::Deserialize as _;
 use toml::{
     Spanned, Value,
-    de::{DeArray, DeTable, DeValue, Deserializer},
+    de::{DeTable, Deserializer},
 };
 
 use super::{
     Config,
     check::{self, Roles},
+    file,
+    problems::{MOST_PROBLEMS, problems, walk},
 };
 
 /// One thing that is wrong: where, and what was found and expected.
@@ -87,9 +88,9 @@ pub(crate) fn load(
         merged.value("default", setting.keys(), &setting.value);
     }
     if let Some(path) = file {
-        match std::fs::read_to_string(path) {
+        match file::read(path) {
             Ok(text) => merged.file(&path.display().to_string(), &text),
-            Err(error) => merged.faults.push(Fault::new(path.display().to_string(), format!("can't be read: {error}"))),
+            Err(problem) => merged.faults.push(Fault::new(path.display().to_string(), problem)),
         }
     }
     let mut variables: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
@@ -115,7 +116,8 @@ struct Merged {
 
 impl Merged {
     fn file(&mut self, path: &str, text: &str) {
-        let line = |at: usize| 1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+        let newlines: Vec<_> = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let line = |at: usize| 1 + newlines.partition_point(|newline| *newline < at);
         let (mut table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What could be read of a broken file would only add faults that it doesn't have.
@@ -123,15 +125,24 @@ impl Merged {
                 let place = error.span().map_or_else(|| path.to_owned(), |span| format!("{path}:{}", line(span.start)));
                 Fault::new(place, error.message().replace('\n', "; "))
             };
-            self.faults.extend(errors.iter().map(fault));
+            self.faults.extend(errors.iter().take(MOST_PROBLEMS).map(fault));
+            if let Some(more) = errors.len().checked_sub(MOST_PROBLEMS).filter(|more| *more > 0) {
+                self.faults.push(Fault::new(path, format!("and {more} more faults like these")));
+            }
             return;
         }
-        for problem in problems(&mut table) {
+        let problems = problems(&mut table);
+        // Then some are left in the table, and would only be told again.
+        let is_cut = problems.len() > MOST_PROBLEMS;
+        for problem in problems {
             let place = match problem.at {
                 Some(at) => format!("{path}:{}: {}", line(at), problem.key),
                 None => path.to_owned(),
             };
             self.faults.push(Fault::new(place, problem.message));
+        }
+        if is_cut {
+            return;
         }
         let places = &mut self.places;
         walk(table.get_ref(), &mut |key, span| {
@@ -214,130 +225,5 @@ fn overlay(under: &mut toml::Table, over: toml::Table) {
                 under.insert(key, value);
             }
         }
-    }
-}
-
-/// What serde has to say of a table.
-struct Problem {
-    key: String,
-    at: Option<usize>,
-    message: String,
-}
-
-/// Finds all that doesn't fit the schema, and takes it out.
-fn problems(table: &mut Spanned<DeTable<'_>>) -> Vec<Problem> {
-    let original = table.clone();
-    let mut found = Vec::new();
-    while let Err(error) = Config::deserialize(Deserializer::from(table.clone())) {
-        let message = error.message().replace('\n', " ");
-        // Arrays get shorter: where a value stood is told by the original.
-        let of = |table: &DeTable<'_>| error.span().and_then(|span| culprit(table, &span));
-        let (Some((path, at)), Some((place, _))) = (of(table.get_ref()), of(original.get_ref())) else {
-            found.push(Problem { key: String::new(), at: None, message });
-            return found;
-        };
-        // What is missing only because it was taken out was told already.
-        let key = written(&place);
-        let taken = |other: &Problem| {
-            other
-                .key
-                .strip_prefix(&*key)
-                .is_some_and(|rest| message == format!("missing field `{}`", rest.trim_start_matches('.')))
-        };
-        if !found.iter().any(taken) {
-            found.push(Problem { key, at: Some(at), message });
-        }
-        if !remove(table.get_mut(), &path) {
-            break;
-        }
-    }
-    found.sort_by_key(|problem| problem.at);
-    found
-}
-
-/// A step into a table or an array.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-fn written(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.extend([".", key]),
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
-    text
-}
-
-/// The smallest key or value that holds `span`, and where it starts.
-fn culprit(table: &DeTable<'_>, span: &Range<usize>) -> Option<(Vec<Step>, usize)> {
-    let mut best: Option<(usize, Vec<Step>, usize)> = None;
-    let mut consider = |path: &[Step], of: Range<usize>| {
-        let holds = of.start <= span.start && span.end <= of.end;
-        if holds && best.as_ref().is_none_or(|(length, ..)| of.len() <= *length) {
-            best = Some((of.len(), path.to_vec(), of.start));
-        }
-    };
-    visit(table, &mut Vec::new(), &mut consider);
-    best.map(|(_, path, at)| (path, at))
-}
-
-/// Calls `seen` for every key and value below a table.
-fn visit(table: &DeTable<'_>, path: &mut Vec<Step>, seen: &mut impl FnMut(&[Step], Range<usize>)) {
-    for (key, value) in table {
-        path.push(Step::Key(key.get_ref().clone().into_owned()));
-        seen(path, key.span());
-        visit_value(value, path, seen);
-        path.pop();
-    }
-}
-
-fn visit_value(value: &Spanned<DeValue<'_>>, path: &mut Vec<Step>, seen: &mut impl FnMut(&[Step], Range<usize>)) {
-    seen(path, value.span());
-    match value.get_ref() {
-        DeValue::Table(table) => visit(table, path, seen),
-        DeValue::Array(array) => {
-            for (index, item) in array.iter().enumerate() {
-                path.push(Step::Index(index));
-                visit_value(item, path, seen);
-                path.pop();
-            }
-        }
-        _ => {}
-    }
-}
-
-fn walk(table: &DeTable<'_>, seen: &mut impl FnMut(&str, Range<usize>)) {
-    visit(table, &mut Vec::new(), &mut |path, span| seen(&written(path), span));
-}
-
-fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
-    let Some((Step::Key(key), rest)) = path.split_first() else { return false };
-    match rest {
-        [] => table.remove(key.as_str()).is_some(),
-        rest => table.get_mut(key.as_str()).is_some_and(|value| remove_from(value, rest)),
-    }
-}
-
-fn remove_from(value: &mut Spanned<DeValue<'_>>, path: &[Step]) -> bool {
-    match (value.get_mut(), path) {
-        (DeValue::Table(table), _) => remove(table, path),
-        (DeValue::Array(array), [Step::Index(index), rest @ ..]) => match rest {
-            [] if *index < array.len() => {
-                let others = array.iter().enumerate().filter(|(at, _)| at != index);
-                let mut kept = DeArray::default();
-                others.for_each(|(_, item)| kept.push(item.clone()));
-                *array = kept;
-                true
-            }
-            [] => false,
-            rest => array.get_mut(*index).is_some_and(|item| remove_from(item, rest)),
-        },
-        _ => false,
     }
 }

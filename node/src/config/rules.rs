@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use spikewatch_detector::rule::Rule;
 
-use super::layers::Fault;
+use super::{file, layers::Fault};
 
 /// Reads every `.toml` file of a folder, in order of name. An empty path is no folder: the rules that ship.
 ///
@@ -25,8 +25,7 @@ pub(crate) fn load(folder: &Path) -> Result<Vec<Rule>, Vec<Fault>> {
     }
     let (mut rules, mut faults) = (Vec::<Rule>::new(), Vec::new());
     for path in paths {
-        let read = fs::read_to_string(&path).map_err(|error| error.to_string());
-        match read.and_then(|text| Rule::from_toml(&text).map_err(|error| error.to_string())) {
+        match file::read(&path).and_then(|text| Rule::from_toml(&text).map_err(|error| error.to_string())) {
             Ok(rule) => match rules.iter().find(|other| other.id == rule.id) {
                 Some(other) => faults.push(fault(&path, format!("has the id of rule {:?}", other.name))),
                 None => rules.push(rule),

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::{
     check::Roles,
     layers::{Faults, Setting, load},
@@ -193,5 +195,55 @@ fn values_are_written_as_they_are_read() {
     }
     for text in ["loud", "info,x=loud", ""] {
         assert!(text.parse::<LogFilter>().is_err(), "{text}");
+    }
+}
+
+/// Pieces that a configuration is made of, and that break one.
+const PIECES: [&str; 24] = [
+    "[collector]\n",
+    "[detector]\n",
+    "[[collector.sources]]\n",
+    "[collector.aliases]\n",
+    "[cluster]\n",
+    "[node]\n",
+    "site = \"berlin\"\n",
+    "slice = \"7s\"\n",
+    "bucket = 15\n",
+    "bucket = \"15m\"\n",
+    "shards = -1\n",
+    "kind = \"files\"\n",
+    "paths = [\"a\", 5]\n",
+    "listen = [[], {}]\n",
+    "listen = \"[::1]:0\"\n",
+    "web = [\"10.0.0.5\"]\n",
+    "retention = \"35d\"\n",
+    "x.y.z = 1979-05-27\n",
+    "\"\" = \"\"\n",
+    "= ",
+    "\"",
+    "\u{e9}\u{0}",
+    "[",
+    "{ a = ",
+];
+
+proptest! {
+    /// Whatever is written: it is accepted and comes back from its dump, or each fault names a place.
+    #[test]
+    fn any_text_is_answered(pieces in proptest::collection::vec(0..PIECES.len(), 0..24), cut in 0..40usize) {
+        let mut text: String = pieces.into_iter().map(|piece| PIECES[piece]).collect();
+        while !text.is_char_boundary(text.len().saturating_sub(cut)) {
+            text.pop();
+        }
+        text.truncate(text.len().saturating_sub(cut));
+        match read(&text, &[], &[]) {
+            Ok(config) => prop_assert_eq!(read(&toml::to_string(&config).unwrap(), &[], &[]).unwrap(), config),
+            Err(Faults(faults)) => {
+                prop_assert!(!faults.is_empty());
+                for fault in faults {
+                    let fault = fault.to_string();
+                    prop_assert!(fault.starts_with("x.toml") || fault.starts_with("default"), "{}", fault);
+                }
+            }
+        }
     }
 }

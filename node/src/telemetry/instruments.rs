@@ -158,7 +158,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 12] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 13] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -168,6 +168,7 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorRecordsCut, |m| m.records_cut),
         (Metric::DetectorAlerts, |m| m.alerts),
         (Metric::DetectorExpired, |m| m.expired),
+        (Metric::DetectorRetentionFailures, |m| m.retention_failures),
         (Metric::DetectorExecutions, |m| m.executions),
         (Metric::DetectorNotModelled, |m| m.not_modelled),
         (Metric::DetectorFellSilent, |m| m.fell_silent),

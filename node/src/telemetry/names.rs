@@ -130,6 +130,8 @@ metrics! {
     DetectorAlerts = "spikewatch.detector.alerts", "";
     /// Anomaly records that waited longer than a rule's look-back.
     DetectorExpired = "spikewatch.detector.expired", "";
+    /// Times that the store failed to forget old windows.
+    DetectorRetentionFailures = "spikewatch.detector.retention_failures", "";
     /// Executions of rules.
     DetectorExecutions = "spikewatch.detector.executions", "";
     /// 1 while it leads, 0 while it stands by.

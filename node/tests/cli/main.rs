@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod help;
+mod hostile;
 mod inspect;
 mod inspect_spool;
 mod otlp;

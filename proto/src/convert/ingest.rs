@@ -1,6 +1,6 @@
 //! What collectors tell aggregators: hello, bindings, batches, watermarks, tombstones.
 
-use spikewatch_domain::record::EventMillis;
+use spikewatch_domain::{key::SiteName, record::EventMillis, shard::Sharding};
 
 use super::{
     Invalid,
@@ -114,11 +114,12 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Reads a slice.
+    /// Reads a slice of a collector of `site`.
     ///
     /// # Errors
-    /// Columns of different lengths, an unknown or repeated shard, numbers that don't ascend, or bad windows.
-    pub fn read(message: &v1::SliceBatches, shape: &Shape) -> Result<Self, Invalid> {
+    /// Columns of different lengths, an unknown or repeated shard, numbers that don't ascend, bad windows, or a key in
+    /// the batch of another shard: two owners would merge it, and alert on parts of it.
+    pub fn read(message: &v1::SliceBatches, shape: &Shape, site: &SiteName) -> Result<Self, Invalid> {
         let count = message.shard.len();
         at_most("SliceBatches.shard", count, shape.shards as usize)?;
         at_most("SliceBatches.traceparent", message.traceparent.len(), 128)?;
@@ -139,13 +140,22 @@ impl Slice {
             return Err(Invalid::new("SliceBatches.shard", "does not ascend"));
         }
         let columns = message.shard.iter().zip(&message.seq).zip(message.prev.iter().zip(&message.rows));
+        let mut sharding = Sharding::new(site, shape.shards);
         let mut batches = Vec::with_capacity(count);
         for ((&shard, &seq), (&prev, &rows)) in columns {
             if seq <= prev {
                 return Err(Invalid::new("SliceBatches.seq", format!("is {seq}, but {prev} was sent before it")));
             }
             let shard = shape.shard("SliceBatches.shard", shard)?;
-            batches.push(Batch { shard, seq, prev, rows: Columns::take(&mut windows, rows as usize)? });
+            let rows =
+                Columns::take_checked(&mut windows, rows as usize, |row, subject| match sharding.shard_of(subject) {
+                    belongs if belongs == shard => Ok(()),
+                    belongs => {
+                        let problem = format!("row {row} of shard {shard}, {subject}, belongs to shard {belongs}");
+                        Err(Invalid::new("SliceBatches.windows", problem))
+                    }
+                });
+            batches.push(Batch { shard, seq, prev, rows: rows? });
         }
         // After the last row: no column may have more.
         windows.next()?;
@@ -244,36 +254,48 @@ fn same(field: &'static str, length: usize, rows: usize) -> Result<(), Invalid> 
 
 #[cfg(test)]
 mod tests {
-    use spikewatch_domain::{key::Subject, span::Span, window::Window};
+    use spikewatch_domain::{key::Subject, shard::shard_of, span::Span, window::Window};
 
     use super::*;
     use crate::convert::windows;
 
     const SHAPE: Shape = Shape { shards: 4, bucket: Span::QUARTER_HOUR };
 
-    fn slice() -> v1::SliceBatches {
+    fn berlin() -> SiteName {
+        "berlin".parse().unwrap()
+    }
+
+    /// The `index`th port that belongs to the shard.
+    fn port(shard: u32, index: usize) -> Subject {
+        let belongs = |subject: &Subject| shard_of(&berlin(), subject, SHAPE.shards) == shard;
+        (1..u16::MAX).map(Subject::Port).filter(belongs).nth(index).unwrap()
+    }
+
+    fn windows(subjects: &[Subject]) -> v1::Windows {
         let mut windows = v1::Windows::default();
-        for port in 1..=3 {
-            windows::push(&mut windows, None, &Subject::Port(port), &Window::default(), false);
-        }
+        subjects.iter().for_each(|subject| windows::push(&mut windows, None, subject, &Window::default(), false));
+        windows
+    }
+
+    fn slice() -> v1::SliceBatches {
         v1::SliceBatches {
             slice_start_ms: 910_000,
             shard: vec![0, 3],
             seq: vec![7, 2],
             prev: vec![5, 0],
             rows: vec![1, 2],
-            windows: Some(windows),
+            windows: Some(windows(&[port(0, 0), port(3, 0), port(3, 1)])),
             ..v1::SliceBatches::default()
         }
     }
 
     #[test]
     fn a_slice_is_cut_by_shard() {
-        let slice = Slice::read(&slice(), &SHAPE).unwrap();
+        let slice = Slice::read(&slice(), &SHAPE, &berlin()).unwrap();
         assert_eq!(slice.bucket, 900_000);
         let cut: Vec<_> = slice.batches.iter().map(|b| (b.shard, b.seq, b.prev, b.rows.len())).collect();
         assert_eq!(cut, [(0, 7, 5, 1), (3, 2, 0, 2)]);
-        assert_eq!(slice.batches[1].rows.iter().nth(1).unwrap().subject, Subject::Port(3));
+        assert_eq!(slice.batches[1].rows.iter().nth(1).unwrap().subject, port(3, 1));
     }
 
     #[test]
@@ -294,8 +316,24 @@ mod tests {
         for (breaks, problem) in broken {
             let mut message = slice();
             breaks(&mut message);
-            assert_eq!(Slice::read(&message, &SHAPE).unwrap_err().to_string(), problem);
+            assert_eq!(Slice::read(&message, &SHAPE, &berlin()).unwrap_err().to_string(), problem);
         }
+    }
+
+    #[test]
+    fn keys_belong_to_the_shard_of_their_batch() {
+        let [first, second, other] = [port(0, 0), port(3, 0), port(1, 0)];
+        let read = |subjects: [&Subject; 3], site: &SiteName| {
+            let message = v1::SliceBatches { windows: Some(windows(&subjects.map(Clone::clone))), ..slice() };
+            Slice::read(&message, &SHAPE, site)
+        };
+        let error = read([&first, &second, &other], &berlin()).unwrap_err().to_string();
+        assert_eq!(error, format!("SliceBatches.windows: row 1 of shard 3, {other}, belongs to shard 1"));
+        assert!(read([&other, &second, &second], &berlin()).is_err());
+        assert!(read([&first, &second, &second], &"paris".parse().unwrap()).is_err(), "shards depend on the site");
+        // Twice in one batch is merged by the shard: nothing is lost.
+        let twice = read([&first, &second, &second], &berlin()).unwrap();
+        assert_eq!((twice.batches[1].rows.len(), twice.batches[1].rows.is_ascending()), (2, false));
     }
 
     #[test]

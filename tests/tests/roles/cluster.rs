@@ -64,7 +64,7 @@ impl Cluster {
         let aggregator = format!("http://{}", listener.local_addr().unwrap());
         let options = spikewatch_aggregator::Options {
             expected_collectors: 1,
-            ..spikewatch_aggregator::Options::new("a1", &detector, &aggregator)
+            ..spikewatch_aggregator::Options::new("a1", vec![detector.clone()], &aggregator)
         };
         let (_, routes) = spikewatch_aggregator::start(options, &seams).await.unwrap();
         serve_on(listener, routes, &called, &seams);

@@ -19,10 +19,23 @@ impl Columns {
     /// # Errors
     /// As [`Rows::next`]; or there are fewer.
     pub fn take(rows: &mut Rows<'_>, count: usize) -> Result<Self, Invalid> {
+        Self::take_checked(rows, count, |_, _| Ok(()))
+    }
+
+    /// As [`Columns::take`]; `check` has its say of each row, by its number among them.
+    ///
+    /// # Errors
+    /// Those of `check`, too.
+    pub fn take_checked(
+        rows: &mut Rows<'_>,
+        count: usize,
+        mut check: impl FnMut(usize, &Subject) -> Result<(), Invalid>,
+    ) -> Result<Self, Invalid> {
         let mut ascending = true;
         let mut last: Option<Subject> = None;
-        for _ in 0..count {
+        for number in 0..count {
             let row = rows.next()?.ok_or_else(|| Invalid::new("Windows.events", "ends before the last row"))?;
+            check(number, &row.subject)?;
             ascending &= last.as_ref().is_none_or(|last| *last < row.subject);
             last = Some(row.subject);
         }
