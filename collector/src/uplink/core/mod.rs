@@ -5,7 +5,7 @@
 //! is durable, nor before a mark says durably that it may have been sent. A stream is bound to (shard, epoch), starts at
 //! the lowest batch kept, and every batch names the one sent before it. A watermark is sent behind the batches it covers.
 //!
-//! An incarnation is a [`lane`]. A collector that falls far behind begins a new one: live traffic goes on in it, while
+//! An incarnation is a `lane.rs`. A collector that falls far behind begins a new one: live traffic goes on in it, while
 //! what is kept drains beside it as back-fill.
 
 mod budget;
