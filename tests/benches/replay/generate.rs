@@ -91,15 +91,15 @@ pub(crate) fn packets(path: &Path, count: u64) -> Result<()> {
     out.flush()
 }
 
-/// NetFlow v5 datagrams of 30 records each in UDP, from one exporter, over one hour.
-pub(crate) fn netflow5(path: &Path, count: u64) -> Result<()> {
+/// NetFlow v5 datagrams of 30 records each in UDP, from one exporter, over so many seconds.
+pub(crate) fn netflow5(path: &Path, count: u64, seconds: u64) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut random = Random(88_172_645_463_325_252);
     header(&mut out)?;
     let datagrams = count.div_ceil(30);
     let mut payload = Vec::with_capacity(1_472);
     for datagram in 0..datagrams {
-        let micros = datagram * 3_600_000_000 / datagrams;
+        let micros = datagram * seconds * 1_000_000 / datagrams;
         let (seconds, uptime) = (START + (micros / 1_000_000) as u32, 10_000_000 + (micros / 1_000) as u32);
         payload.clear();
         payload.extend([0x08, 0x07, 0x08, 0x07]);
