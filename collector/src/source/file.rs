@@ -1,10 +1,14 @@
 //! One file, whatever its format: opened, decompressed, recognised, and read item by item.
 
+mod error;
+mod exports;
+mod paths;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Cursor, Read},
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::Ordering::Relaxed,
 };
 
@@ -19,13 +23,14 @@ use crate::{
         zeek::ZeekDecoder,
     },
     metrics::Metrics,
-    packet::{
-        capture::{CaptureError, CaptureReader},
-        headers::dissect,
-    },
+    packet::{capture::CaptureReader, headers::dissect},
     pipeline::LATEST,
-    recognise::{Format, Unrecognised, recognise},
+    recognise::{Format, recognise},
 };
+
+pub use error::FileError;
+use exports::holds_exports;
+pub use paths::expand;
 
 /// How much of a file is looked at to tell its format.
 const HEAD: usize = 64 * 1024;
@@ -33,8 +38,6 @@ const HEAD: usize = 64 * 1024;
 const MAX_LINE: usize = 1 << 20;
 /// Largest file of raw datagrams; one is a handful of datagrams, not a capture.
 const MAX_RAW: u64 = 64 << 20;
-/// Packets looked at to tell a capture of exports from a capture of traffic.
-const PACKETS_TO_JUDGE: usize = 64;
 
 /// What the user says a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,65 +67,6 @@ impl Expected {
             Self::Ecs => "ecs",
             Self::Zeek => "zeek",
         }
-    }
-}
-
-/// Why a file can't be read (any further).
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It can't be opened or read.
-    #[error("{path}: {error}")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// A folder without files in it.
-    #[error("{path}: a folder that holds no files; folders within it are not looked into")]
-    NoFiles {
-        /// The folder.
-        path: String,
-    },
-    /// Its content is nothing we know.
-    #[error("{path}: {error}")]
-    Unrecognised {
-        /// The file.
-        path: String,
-        /// What was found.
-        error: Unrecognised,
-    },
-    /// Its content is known, but not what was asked for.
-    #[error("{path}: holds {found}, but --format says {expected}")]
-    Unexpected {
-        /// The file.
-        path: String,
-        /// What was found.
-        found: &'static str,
-        /// What was asked for.
-        expected: &'static str,
-    },
-    /// More raw datagrams than one file of them may hold.
-    #[error("{path}: more than {max} MiB of raw datagrams; split it, or use a capture", max = MAX_RAW >> 20)]
-    TooLarge {
-        /// The file.
-        path: String,
-    },
-    /// A capture that breaks off.
-    #[error("{path}: {error}")]
-    Capture {
-        /// The file.
-        path: String,
-        /// Where and how.
-        error: CaptureError,
-    },
-}
-
-impl FileError {
-    /// True if it could not be read, whatever it holds: the system said no, or a compressed stream broke off.
-    #[must_use]
-    pub fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Capture { error: CaptureError::Io { .. }, .. })
     }
 }
 
@@ -379,20 +323,6 @@ impl OpenFile {
     }
 }
 
-/// A capture is taken for one of exports if most of its first UDP packets are exports that carry our magic.
-fn holds_exports(head: &[u8]) -> bool {
-    let Ok(mut reader) = CaptureReader::open(head) else { return false };
-    let (mut packets, mut exports) = (0, 0);
-    while packets < PACKETS_TO_JUDGE {
-        let Ok(Some(packet)) = reader.next() else { break };
-        packets += 1;
-        let payload = dissect(packet.link, packet.original_length, packet.data).ok().and_then(|d| d.udp_payload);
-        let payload = payload.and_then(|(start, length)| packet.data.get(start..start + length));
-        exports += usize::from(payload.is_some_and(|payload| recognise_export(payload).is_some()));
-    }
-    exports * 2 > packets
-}
-
 fn exported(packet: &Packet) -> Result<(IpAddr, std::ops::Range<usize>), Fault> {
     let dissected = dissect(packet.link, packet.original_length, &packet.data)?;
     let (start, length) =
@@ -430,29 +360,4 @@ impl Read for Counted {
         self.metrics.counters().bytes_read.fetch_add(read as u64, Relaxed);
         Ok(read)
     }
-}
-
-/// The files below `paths`, in order; a folder stands for its files, sorted by name. A folder that can't be listed, or
-/// has no files, is an error in its place.
-pub fn expand(paths: &[PathBuf]) -> Vec<Result<PathBuf, FileError>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(Ok(path.clone()));
-            continue;
-        }
-        match inside(path) {
-            Ok(inside) if inside.is_empty() => files.push(Err(FileError::NoFiles { path: path.display().to_string() })),
-            Ok(inside) => files.extend(inside.into_iter().map(Ok)),
-            Err(error) => files.push(Err(FileError::Io { path: path.display().to_string(), error })),
-        }
-    }
-    files
-}
-
-fn inside(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    files.sort();
-    Ok(files)
 }
