@@ -30,6 +30,12 @@ impl Seams {
         Self::new(clock::Clock::system(), entropy::Entropy::system())
     }
 
+    /// The same, but with tasks that can be ended by themselves: see [`Tasks::group`](task::Tasks::group).
+    #[must_use]
+    pub fn group(&self) -> Self {
+        Self { tasks: self.tasks.group(), ..self.clone() }
+    }
+
     /// Seams on the given clock and randomness.
     #[must_use]
     pub fn new(clock: clock::Clock, entropy: entropy::Entropy) -> Self {

@@ -102,6 +102,18 @@ impl Tasks {
         }))
     }
 
+    /// An empty set whose failures are also this one's, and which is cancelled with it. Shutting it down ends only its own
+    /// tasks; shutting down this one doesn't wait for them.
+    #[must_use]
+    pub fn group(&self) -> Self {
+        Self(Arc::new(Inner {
+            root: self.0.root.child_token(),
+            tracker: TaskTracker::new(),
+            running: Mutex::default(),
+            failure: self.0.failure.clone(),
+        }))
+    }
+
     /// Spawns a task on the runtime. After [`Tasks::shutdown`] began, one that waits for cancellation sees it at once.
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     pub fn spawn<E: fmt::Display>(
@@ -269,6 +281,25 @@ mod tests {
         tasks.spawn_blocking(Kind::ROLE, "later", || Ended::Err("too late to be first".into()));
         tasks.shutdown(Duration::from_secs(5)).await;
         assert_eq!(tasks.failed().await.task, "core");
+    }
+
+    #[tokio::test]
+    async fn a_group_ends_by_itself_and_fails_for_all() {
+        let (tasks, other) = (Tasks::new(), Tasks::new());
+        let (first, second) = (tasks.group(), tasks.group());
+        for (group, name) in [(&first, "first"), (&second, "second")] {
+            let token = group.token();
+            group.spawn(Kind::ROLE, name, async move {
+                token.cancelled().await;
+                if name == "first" { Ended::Err("on its way out".into()) } else { Ended::Ok(()) }
+            });
+        }
+        assert_eq!(first.shutdown(Duration::from_secs(5)).await, ShutdownReport { finished: 1, aborted: vec![] });
+        assert_eq!(tasks.failed().await.task, "first");
+        assert!(!second.token().is_cancelled() && !other.token().is_cancelled());
+        tasks.shutdown(Duration::from_secs(5)).await;
+        assert!(second.token().is_cancelled());
+        assert_eq!(second.shutdown(Duration::from_secs(5)).await.aborted, Vec::<&str>::new());
     }
 
     #[tokio::test]

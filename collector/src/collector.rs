@@ -24,13 +24,18 @@ use crate::{
         files::{self, FileReport},
         listener::{Datagram, Listener, ListenerMetrics},
     },
-    uplink::{self, UplinkHandle, UplinkOptions, core::CoreOptions},
+    spool,
+    uplink::{self, Finished, UplinkHandle, UplinkOptions, core::CoreOptions},
 };
 
 /// Datagrams that may wait for the decoder.
 const WAITING_DATAGRAMS: usize = 65_536;
-/// Slices kept before the summariser waits.
+/// Slices kept in memory before the summariser waits.
 const MAX_KEPT: usize = 256;
+/// Slices kept in a spool before it does: more than the spool may have, which merges or drops some by then.
+const MAX_SPOOLED: usize = 2 * spool::MAX_SLICES;
+/// Live traffic goes first when what is kept in a spool is that many buckets behind.
+const ROLL_AFTER: u32 = 2;
 
 /// What a collector is made of.
 #[derive(Debug)]
@@ -59,10 +64,26 @@ pub struct Options {
     pub sources: Vec<SourceOptions>,
     /// How ECS documents are read.
     pub ecs: EcsOptions,
+    /// Where slices are kept until they are committed; in memory, if none.
+    pub spool: Option<SpoolOptions>,
     /// Gets a copy of every decoded record; a slow reader slows the source.
     pub tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
     /// Set when recorded traffic is played: its time then comes from what is read.
     pub event_clock: Option<EventClock>,
+}
+
+/// A spool.
+#[derive(Debug, Clone)]
+pub struct SpoolOptions {
+    /// Its directory, which is made if need be. One collector's only.
+    pub directory: PathBuf,
+    /// Bytes it may take: then old slices are merged, then dropped.
+    pub budget_bytes: u64,
+    /// How long slices that are committed are kept, should the store be restored from before.
+    pub keep_trimmed: Duration,
+    /// When the collector is told to end, how long it goes on delivering what aggregators have not received. All of it is
+    /// delivered after the next start, too.
+    pub parting: Duration,
 }
 
 /// A source.
@@ -102,6 +123,12 @@ pub enum Error {
         "a collector has sources of one kind: files of one format, or listeners; run another collector for the rest"
     )]
     MixedSources,
+    /// The spool can't be opened.
+    #[error("the spool: {0}")]
+    Spool(#[from] spool::Error),
+    /// A spool is for live traffic: recorded traffic is read again.
+    #[error("recorded traffic has no spool: it is read again")]
+    SpoolOfRecordedTraffic,
     /// Slices must tile buckets.
     #[error("the bucket ({bucket}) must be a multiple of the slice ({slice})")]
     Spans {
@@ -116,7 +143,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Handle {
     metrics: Metrics,
-    uplink: UplinkHandle,
+    uplink: Finished,
     listeners: Arc<[Arc<ListenerMetrics>]>,
     reports: watch::Receiver<Option<Arc<[FileReport]>>>,
 }
@@ -137,7 +164,7 @@ impl Handle {
     /// Returns when the sources have ended and all they gave is committed, with what became of each file.
     pub async fn finished(&self) -> Arc<[FileReport]> {
         let reports = self.read_to_end().await;
-        self.uplink.finished().await;
+        self.uplink.wait().await;
         reports
     }
 
@@ -154,7 +181,7 @@ impl Handle {
 /// Starts a collector. Its gRPC side has no service of its own yet beside health, which the node serves.
 ///
 /// # Errors
-/// If it can't listen, or its spans or sources don't fit together.
+/// If it can't listen, its spool can't be opened, or its spans or sources don't fit together.
 pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
     let (slice, bucket) = (options.slice, options.bucket);
     if !bucket.is_multiple_of(slice) {
@@ -163,7 +190,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     if !of_one_kind(&options.sources) {
         return Err(Error::MixedSources);
     }
+    if options.spool.is_some() && options.event_clock.is_some() {
+        return Err(Error::SpoolOfRecordedTraffic);
+    }
     let metrics = Metrics::default();
+    let spool = options.spool.as_ref().map(|spool| spooling(spool, &options));
     let hello = v1::Hello {
         site: options.site.as_str().to_owned(),
         collector: options.name,
@@ -179,8 +210,9 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         ..v1::Hello::default()
     };
     // What is kept in memory is too little to ever be far behind.
-    let (keep_trimmed, roll_after) = (false, None);
-    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept: MAX_KEPT, keep_trimmed, roll_after };
+    let keep_trimmed = spool.is_some();
+    let (max_kept, roll_after) = if keep_trimmed { (MAX_SPOOLED, Some(ROLL_AFTER)) } else { (MAX_KEPT, None) };
+    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, roll_after };
     let mut pipeline = Pipeline::new(
         PipelineOptions {
             site: options.site,
@@ -197,6 +229,8 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     if options.tap.is_some() {
         pipeline.tap();
     }
+    let uplink = UplinkOptions { seeds: options.aggregators, core, spool };
+    let (uplink, finished) = uplink::start(uplink, metrics.clone(), seams).await?;
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
     let mut paths = Vec::new();
@@ -219,12 +253,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             SourceOptions::Channel(channel) => channels.push(channel),
         }
     }
-    let uplink = uplink::start(UplinkOptions { seeds: options.aggregators, core }, metrics.clone(), seams);
     let (ended, reports) = watch::channel(None);
     let run = Run {
         pipeline,
         metrics: metrics.clone(),
-        uplink: uplink.clone(),
+        uplink,
         tap: options.tap,
         event_clock: options.event_clock,
         seams: seams.clone(),
@@ -232,8 +265,25 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         ended,
     };
     run.start(paths, format, options.ecs, channels, inbox, slice);
-    let handle = Handle { metrics, uplink, listeners: listeners.into(), reports };
+    let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), reports };
     Ok((handle, Routes::default()))
+}
+
+/// The spool of this collector.
+fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
+    let shape = spool::Shape {
+        shards: options.shards,
+        bucket_seconds: options.bucket.seconds(),
+        hash_id: HASH_ID,
+        protocol_version: PROTOCOL_VERSION,
+    };
+    let owner = spool::Owner { site: options.site.as_str().to_owned(), collector: options.name.clone(), shape };
+    let limits = spool::Options {
+        budget_bytes: spool.budget_bytes,
+        keep_trimmed_ms: u64::try_from(spool.keep_trimmed.as_millis()).unwrap_or(u64::MAX),
+        ..spool::Options::new(owner)
+    };
+    uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
 }
 
 /// True if one task can drive the pipeline for all of them.
@@ -344,6 +394,11 @@ impl Run {
                     None => break,
                 },
             }
+        }
+        // What was received counts.
+        inbox.close();
+        while let Some(datagram) = inbox.try_recv() {
+            self.decode(&datagram).await;
         }
         let mut rest = self.pipeline.finish();
         // Others go on listening: this is not the end of the site's traffic, only of ours.

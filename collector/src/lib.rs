@@ -20,5 +20,5 @@ pub mod summarise;
 pub mod uplink;
 pub mod values;
 
-pub use collector::{Error, Handle, Options, SourceOptions, start};
+pub use collector::{Error, Handle, Options, SourceOptions, SpoolOptions, start};
 pub use source::listener::{Datagram, ListenerMetrics};

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::fault::{Fault, Reason};
+use crate::{
+    fault::{Fault, Reason},
+    spool::Counts,
+};
 
 /// Most (source, reason) pairs of which a first example is kept; counts go on beyond.
 const MAX_EXAMPLES: usize = 1_000;
@@ -52,6 +55,29 @@ pub struct Counters {
     pub event_time: AtomicU64,
     /// Datagrams dropped because decoding could not keep up.
     pub datagrams_dropped: AtomicU64,
+    /// Bytes of the spool.
+    pub spool_bytes: AtomicU64,
+    /// Start of the oldest slice in the spool that is not committed, ms; 0 if all are.
+    pub spool_oldest: AtomicU64,
+    /// Slices that the spool merged with others, to stay within its budget.
+    pub spool_coarsened: AtomicU64,
+    /// Slices dropped from the spool before they were committed.
+    pub spool_dropped: AtomicU64,
+    /// Events in them.
+    pub spool_dropped_events: AtomicU64,
+    /// Writes and syncs of the spool that failed.
+    pub spool_failures: AtomicU64,
+}
+
+/// Where a spool stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpoolGauges {
+    /// Its bytes.
+    pub(crate) bytes: u64,
+    /// Start of the oldest uncommitted slice, ms; 0 if none.
+    pub(crate) oldest: u64,
+    /// What it met since it was opened.
+    pub(crate) counts: Counts,
 }
 
 /// By source and reason: how many, and the first.
@@ -87,6 +113,20 @@ impl Metrics {
     /// Adds to a counter.
     pub(crate) fn add(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Relaxed);
+    }
+
+    /// Shows where the spool stands.
+    pub(crate) fn show_spool(&self, gauges: SpoolGauges) {
+        let SpoolGauges { bytes, oldest, counts } = gauges;
+        let shown = [
+            (&self.counters.spool_bytes, bytes),
+            (&self.counters.spool_oldest, oldest),
+            (&self.counters.spool_coarsened, counts.coarsened_slices),
+            (&self.counters.spool_dropped, counts.dropped_slices),
+            (&self.counters.spool_dropped_events, counts.dropped_events),
+            (&self.counters.spool_failures, counts.failures),
+        ];
+        shown.into_iter().for_each(|(counter, value)| counter.store(value, Relaxed));
     }
 
     /// Counts a fault; `place` says where in the source. The first defect of its kind is logged.

@@ -149,6 +149,7 @@ impl Cluster {
             port_values: site.port_values,
             sources: vec![site.source],
             ecs: site.ecs,
+            spool: None,
             tap: site.tap,
             event_clock: Some(event_clock.clone()),
         };

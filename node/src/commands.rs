@@ -1,13 +1,17 @@
 //! What each command does, from its arguments to its exit code.
 
 use std::{
+    collections::BTreeMap,
     env,
     io::{self, Write as _},
     time::Duration,
 };
 
 use spikewatch_actors::Seams;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 
 use crate::{
     cli::{ConfigAction, ConfigArguments, ConfigOptions, DemoArguments, NodeArguments, ReplayArguments},
@@ -156,12 +160,27 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::Io(format!("can't start threads: {error}")))
 }
 
+/// Ends the roles in the order in which traffic passes them, so that each can hand on what it has; the time that one does
+/// not need is the others'.
+async fn end(node: &Seams, of_roles: &BTreeMap<Role, Seams>, deadline: Duration) {
+    let end = Instant::now() + deadline;
+    let mut left = u32::try_from(of_roles.len()).unwrap_or(u32::MAX);
+    let names = of_roles.iter().rev().map(|(role, seams)| (role.name(), seams));
+    for (name, seams) in names.chain([("node", node)]) {
+        let deadline = end.saturating_duration_since(Instant::now()) / left.max(1);
+        left = left.saturating_sub(1);
+        let report = seams.tasks.shutdown(deadline).await;
+        tracing::info!(part = name, finished = report.finished, aborted = ?report.aborted, "stopped");
+    }
+}
+
 /// Starts roles, and ends them when asked to or when one fails.
 async fn node(config: &Config, which: &[Role], telemetry: &Telemetry) -> Outcome {
     let seams = Seams::system();
     let mut signals = Signals::watch().map_err(|error| Failure::Io(format!("can't watch signals: {error}")))?;
+    let of_roles: BTreeMap<_, _> = which.iter().map(|role| (*role, seams.group())).collect();
     let serve = async {
-        roles::start(config, which, telemetry, &seams).await?;
+        roles::start(config, which, telemetry, &seams, &of_roles).await?;
         Err(Failure::Internal(seams.tasks.failed().await.to_string()))
     };
     let outcome = tokio::select! {
@@ -170,7 +189,6 @@ async fn node(config: &Config, which: &[Role], telemetry: &Telemetry) -> Outcome
     };
     tracing::info!("draining; a second signal ends at once");
     let deadline = config.node.shutdown_deadline.0.0;
-    let report = signals.or_abort(seams.tasks.shutdown(deadline)).await;
-    tracing::info!(finished = report.finished, aborted = ?report.aborted, "stopped");
+    signals.or_abort(end(&seams, &of_roles, deadline)).await;
     outcome
 }

@@ -111,6 +111,13 @@ pub(crate) struct Collector {
     /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
     /// places); all others share the window `(other)`. 0: ports have no windows.
     pub(crate) port_values: usize,
+    /// Folder of the spool, where what the detector has not committed outlives this process; empty: only in memory. Each
+    /// collector needs one of its own.
+    pub(crate) spool: PathBuf,
+    /// What the spool may take on the disk, as `8GiB`: beyond, old slices are merged, then dropped.
+    pub(crate) spool_budget: Text<Size>,
+    /// How long committed slices stay in the spool, so that a store restored from a backup can be fed again.
+    pub(crate) keep_trimmed: Text<Period>,
     /// What the kernel is asked to hold for each listener while we are busy, as `16MiB`; `net.core.rmem_max` bounds it.
     pub(crate) receive_buffer: Text<Size>,
     /// Names that stand for addresses: `web = ["10.0.0.5", "fd00::5"]`.
@@ -279,6 +286,9 @@ impl Default for Collector {
             slice: Text(Slot(Span::TEN_SECONDS)),
             key_limit: 1_000_000,
             port_values: 64,
+            spool: "spikewatch.spool".into(),
+            spool_budget: Text(Size(8 << 30)),
+            keep_trimmed: Text(Period(Duration::from_secs(3_600))),
             receive_buffer: Text(Size(16 << 20)),
             aliases: BTreeMap::new(),
             ecs: Ecs::default(),

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
-    SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks, source::file::Expected,
+    SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+    source::file::Expected,
 };
 use spikewatch_detector::{Retention, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
@@ -21,6 +22,9 @@ use crate::{
     serving::{Port, show_leading},
     telemetry::{Telemetry, instruments, prometheus},
 };
+
+/// How long a collector that ends goes on delivering: an aggregator that is there needs far less.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// What a process can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +76,8 @@ impl Role {
     }
 }
 
-/// Binds the ports of these roles, then starts them, each talking to the one before it by its port.
+/// Binds the ports of these roles, then starts them, each talking to the one before it by its port. Each has seams of its
+/// own, so that they can be ended one after another.
 ///
 /// # Errors
 /// A port can't be had, or a role can't start.
@@ -80,20 +85,22 @@ pub(crate) async fn start(
     config: &Config,
     roles: &[Role],
     telemetry: &Telemetry,
-    seams: &Seams,
+    node: &Seams,
+    of_roles: &BTreeMap<Role, Seams>,
 ) -> Result<(), Failure> {
     let mut ports = BTreeMap::new();
     for role in roles {
         ports.insert(*role, Port::bind(role.name(), role.address(config)).await?);
     }
     let endpoints: BTreeMap<_, _> = ports.iter().map(|(role, port)| (*role, Endpoint::of(port.address()))).collect();
-    instruments::node(&telemetry.meter(), &seams.latencies);
+    instruments::node(&telemetry.meter(), &node.latencies);
     if let Some(listen) = config.telemetry.metrics_listen.0 {
-        let address = prometheus::serve(listen.0, telemetry.registry().clone(), seams).await?;
+        let address = prometheus::serve(listen.0, telemetry.registry().clone(), node).await?;
         tracing::info!(%address, "metrics");
     }
     for (role, port) in ports {
         let address = port.address();
+        let seams = of_roles.get(&role).unwrap_or(node);
         let mut leads = None;
         let routes = match role {
             Role::Detector => {
@@ -113,7 +120,9 @@ pub(crate) async fn start(
                 let options = collector(config, endpoints.get(&Role::Aggregator));
                 let started = spikewatch_collector::start(options, seams).await;
                 let (handle, routes) = started.map_err(|error| match error {
-                    spikewatch_collector::Error::Listen { .. } => Failure::Io(error.to_string()),
+                    spikewatch_collector::Error::Listen { .. } | spikewatch_collector::Error::Spool(_) => {
+                        Failure::Io(error.to_string())
+                    }
                     other => Failure::Usage(other.to_string()),
                 })?;
                 for listener in handle.listeners() {
@@ -219,9 +228,22 @@ fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector
         port_values: collector.port_values,
         sources: sources(collector),
         ecs: ecs(collector),
+        spool: spool(config),
         tap: None,
         event_clock: None,
     }
+}
+
+fn spool(config: &Config) -> Option<SpoolOptions> {
+    let collector = &config.collector;
+    let directory = Some(&collector.spool).filter(|directory| !directory.as_os_str().is_empty())?;
+    Some(SpoolOptions {
+        directory: directory.clone(),
+        budget_bytes: collector.spool_budget.0.0,
+        keep_trimmed: collector.keep_trimmed.0.0,
+        // Others have to end within the deadline, too.
+        parting: PARTING.min(config.node.shutdown_deadline.0.0 / 4),
+    })
 }
 
 /// The addresses that are hosts.

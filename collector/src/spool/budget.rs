@@ -108,6 +108,22 @@ impl<L: FileLayer> Spool<L> {
         Ok(reliefs)
     }
 
+    /// Deletes counted segments for as long as the budget is exceeded; bytes by which it still is.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn forget_counted(&mut self) -> Result<u64, Error> {
+        self.sync()?;
+        self.delete_idle()?;
+        while self.is_over_budget()
+            && let Some(number) = self.forgettable(&self.tallies())
+        {
+            self.delete(&[number])?;
+        }
+        let over = self.bytes().saturating_sub(self.idle_bytes()).saturating_sub(self.options.budget());
+        Ok(if self.is_over_budget() { over.max(1) } else { 0 })
+    }
+
     /// Makes room where the disk is full though the budget is not: a counted segment goes, or else the oldest with all its
     /// slices, before the tombstones that stand for them are durable. A crash in between shows them as missing.
     ///
@@ -147,8 +163,11 @@ impl<L: FileLayer> Spool<L> {
         self.drop_slices(&[slice_no])?.pop().ok_or(Error::Unknown(slice_no))
     }
 
-    /// Drops slices of one incarnation, ascending. Parts that are counted already are not lost.
-    fn drop_slices(&mut self, slices: &[u64]) -> Result<Vec<Relief>, Error> {
+    /// Drops slices of one incarnation, ascending. Parts that are counted already are not lost. Counts after the next sync.
+    ///
+    /// # Errors
+    /// One of them is not there, or is counted; or too much waits.
+    pub fn drop_slices(&mut self, slices: &[u64]) -> Result<Vec<Relief>, Error> {
         let mut lost: Vec<(Part, u64)> = Vec::new();
         let mut reliefs = Vec::with_capacity(slices.len());
         for slice_no in slices {
@@ -228,7 +247,12 @@ impl<L: FileLayer> Spool<L> {
         self.segments.keys().filter(counted).copied().find(|number| !self.is_active(*number))
     }
 
-    fn coarsen(&mut self, slices: &[u64], merge: &mut Merge<'_>) -> Result<Relief, Error> {
+    /// Merges neighbouring slices of one bucket, of which nothing may have been sent, into the last of them. Where one of them
+    /// can't be read or merged, it is dropped instead. Counts after the next sync.
+    ///
+    /// # Errors
+    /// One of them is not there or may have been sent, or too much waits.
+    pub fn coarsen(&mut self, slices: &[u64], merge: &mut Merge<'_>) -> Result<Relief, Error> {
         let mut read = Vec::with_capacity(slices.len());
         for slice_no in slices {
             let kept = self.state.slices.get(slice_no).ok_or(Error::Unknown(*slice_no))?;

@@ -51,6 +51,8 @@ pub struct RecoveredSlice {
     pub meta: SliceMeta,
     /// Wholly counted; kept in case the store goes back.
     pub trimmed: bool,
+    /// What it takes on the disk.
+    pub bytes: u64,
 }
 
 /// What was in the spool.
@@ -62,6 +64,8 @@ pub struct Recovered {
     pub numberings: Vec<Numbering>,
     /// Slices, ascending.
     pub slices: Vec<RecoveredSlice>,
+    /// The highest number that a slice ever had; 0 if none.
+    pub last_slice: u64,
     /// The newest check-point.
     pub checkpoint: Option<Checkpoint>,
     /// What was not yet synced when the collector ended, and is gone.
@@ -123,8 +127,9 @@ impl<L: FileLayer> Spool<L> {
             slices: state
                 .slices
                 .values()
-                .map(|kept| RecoveredSlice { meta: kept.meta.clone(), trimmed: kept.trimmed })
+                .map(|kept| RecoveredSlice { meta: kept.meta.clone(), trimmed: kept.trimmed, bytes: kept.place.bytes })
                 .collect(),
+            last_slice: state.standing.last_slice,
             checkpoint: checkpoint.map(|bytes| Checkpoint { bytes, is_newest: doubt.is_none() }),
             cut,
             damage,

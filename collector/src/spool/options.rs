@@ -2,6 +2,9 @@
 
 use super::head::Owner;
 
+/// Most slices, unless [`Options::max_slices`] says otherwise: 45 hours of slices of 10 s.
+pub const MAX_SLICES: usize = 16_384;
+
 /// See the fields. Defaults are for a site of some ten thousand hosts.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -33,7 +36,7 @@ impl Options {
             owner,
             segment_bytes: 64 << 20,
             budget_bytes: 10 << 30,
-            max_slices: 32_768,
+            max_slices: MAX_SLICES,
             max_waiting_bytes: 256 << 20,
             max_payload_bytes: 512 << 20,
             merge_bytes: 32 << 20,

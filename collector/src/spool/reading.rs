@@ -25,6 +25,24 @@ pub struct StoredSlice {
 }
 
 impl<L: FileLayer> Spool<L> {
+    /// What is known of a slice.
+    #[must_use]
+    pub fn slice(&self, slice_no: u64) -> Option<&SliceMeta> {
+        self.state.slices.get(&slice_no).map(|kept| &kept.meta)
+    }
+
+    /// True if it is there, and not wholly counted.
+    #[must_use]
+    pub fn is_uncounted(&self, slice_no: u64) -> bool {
+        self.state.slices.get(&slice_no).is_some_and(|kept| !kept.trimmed)
+    }
+
+    /// What a slice takes on the disk.
+    #[must_use]
+    pub fn stored_bytes(&self, slice_no: u64) -> Option<u64> {
+        self.state.slices.get(&slice_no).map(|kept| kept.place.bytes)
+    }
+
     /// The payload of a slice, synced or not.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
-//! Contents of slices that are not committed, in memory: what a spool on disk holds, for collectors without one. All of
-//! it is as durable as it will ever be at once.
+//! Contents of slices that are not committed, in memory: all of them for a collector without a spool, the newest (and what
+//! was just read back) for one with a spool.
 
 use std::{collections::BTreeMap, ops::Range};
 
+use prost::Message as _;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 use spikewatch_proto::{
     convert::windows::{push, read},
@@ -14,7 +15,7 @@ use crate::summarise::Slice;
 
 /// Contents of one slice.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     start: EventMillis,
     /// Rows of each shard, ascending.
     parts: Vec<(u32, Range<usize>)>,
@@ -50,6 +51,38 @@ impl Contents {
         (Self { start: slice.start, parts, windows, traceparent }, cut)
     }
 
+    /// Its windows, as the spool keeps them.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        self.windows.encode_to_vec()
+    }
+
+    /// What [`Contents::encode`] made, with the rows of each shard, ascending.
+    ///
+    /// # Errors
+    /// It is no windows, or not as many rows.
+    pub(super) fn decode(
+        start: EventMillis,
+        shards: impl Iterator<Item = (u32, u32)>,
+        payload: &[u8],
+    ) -> Result<Self, String> {
+        let windows = v1::Windows::decode(payload).map_err(|error| error.to_string())?;
+        let (mut parts, mut end) = (Vec::new(), 0);
+        for (shard, rows) in shards {
+            let begin = end;
+            end += rows as usize;
+            parts.push((shard, begin..end));
+        }
+        if windows.events.len() != end {
+            return Err(format!("it has {} rows, its batches {end}", windows.events.len()));
+        }
+        Ok(Self { start, parts, windows, traceparent: String::new() })
+    }
+
+    /// Bytes of memory, roughly: numbers take 8 here, and mostly 1 to 3 on the wire.
+    fn bytes(&self) -> usize {
+        self.windows.encoded_len().saturating_mul(4)
+    }
+
     /// The message that carries some of its batches. `sent_ms` is the wall's clock.
     fn message(&self, batches: &[Outgoing], sent_ms: u64) -> v1::SliceBatches {
         let rows = |batch: &Outgoing| {
@@ -81,24 +114,49 @@ impl Contents {
     }
 }
 
-/// All of them.
+/// Contents by slice; with a limit, the newest.
 #[derive(Debug, Default)]
-pub(super) struct Memory(BTreeMap<SliceNo, Contents>);
+pub(super) struct Memory {
+    slices: BTreeMap<SliceNo, (Contents, usize)>,
+    bytes: usize,
+    limit: Option<usize>,
+}
 
 impl Memory {
+    /// One that forgets the oldest beyond that many bytes, but never what came last.
+    pub(super) fn bounded(limit: usize) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
     /// Keeps a slice's contents.
     pub(super) fn keep(&mut self, slice_no: SliceNo, contents: Contents) {
-        self.0.insert(slice_no, contents);
+        let Some(limit) = self.limit else {
+            self.slices.insert(slice_no, (contents, 0));
+            return;
+        };
+        let bytes = contents.bytes();
+        self.forget(&[slice_no]);
+        self.slices.insert(slice_no, (contents, bytes));
+        self.bytes += bytes;
+        while self.bytes > limit
+            && let Some(oldest) = self.slices.keys().copied().find(|other| *other != slice_no)
+        {
+            self.forget(&[oldest]);
+        }
     }
 
     /// Forgets them.
     pub(super) fn forget(&mut self, slices: &[SliceNo]) {
-        slices.iter().for_each(|slice_no| drop(self.0.remove(slice_no)));
+        for slice_no in slices {
+            if let Some((_, bytes)) = self.slices.remove(slice_no) {
+                self.bytes -= bytes;
+            }
+        }
     }
 
     /// The message that carries some batches of a slice, if it is kept.
     pub(super) fn message(&self, slice_no: SliceNo, batches: &[Outgoing], sent_ms: u64) -> Option<v1::SliceBatches> {
-        self.0.get(&slice_no).map(|contents| contents.message(batches, sent_ms))
+        self.slices.get(&slice_no).map(|(contents, _)| contents.message(batches, sent_ms))
     }
 }
 
@@ -130,5 +188,33 @@ mod tests {
         assert_eq!((part.shard, part.seq, part.prev, part.rows), (vec![3], vec![9], vec![8], vec![1]));
         memory.forget(&[1]);
         assert_eq!(memory.message(1, &[batch(0, 4)], 1), None);
+    }
+
+    fn site(start: EventMillis, events: u64) -> Contents {
+        Contents::of(&Slice { start, rows: vec![(2, Subject::Site, window(events))] }, "").0
+    }
+
+    #[test]
+    fn what_is_read_back_is_what_was_written() {
+        let contents = site(7, 5);
+        let read = Contents::decode(7, [(2, 1)].into_iter(), &contents.encode()).unwrap();
+        let batch = [Outgoing { shard: 2, seq: 1, prev: 0 }];
+        assert_eq!(read.message(&batch, 1), contents.message(&batch, 1));
+        assert!(Contents::decode(7, [(2, 2)].into_iter(), &contents.encode()).unwrap_err().contains("1 rows"));
+        assert!(Contents::decode(7, [(2, 1)].into_iter(), b"no windows").is_err());
+    }
+
+    #[test]
+    fn a_bounded_memory_has_the_newest_and_what_came_last() {
+        let mut memory = Memory::bounded(site(0, 1).bytes() * 2);
+        for slice_no in 5..9 {
+            memory.keep(slice_no, site(slice_no, 1));
+        }
+        let kept = |memory: &Memory| memory.slices.keys().copied().collect::<Vec<_>>();
+        assert_eq!(kept(&memory), [7, 8]);
+        memory.keep(1, site(1, 1));
+        assert_eq!(kept(&memory), [1, 8], "read back to be sent");
+        memory.forget(&[1, 8]);
+        assert_eq!(memory.bytes, 0);
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn start(
     seams: &Seams,
 ) {
     let entropy = seams.entropy.clone();
-    seams.tasks.spawn(Kind::BACKGROUND, "link", async move {
+    seams.tasks.spawn(Kind::CONNECTION, "link", async move {
         let mut link = first;
         token.run_until_cancelled(keep(&address, lane, &mut link, &events, &entropy)).await;
         // The uplink may be gone.

@@ -1,13 +1,19 @@
 //! The uplink actor: keeps streams to the aggregators that own our shards, and runs the delivery [`core`] over them.
+//! Contents lie in a spool, which a thread of its own writes ([`spooler`]), or in memory.
 
 mod contents;
 pub mod core;
 mod link;
+mod outlet;
+mod recovery;
 mod routes;
+mod spooler;
+mod store;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
+    time::Duration,
 };
 
 use spikewatch_actors::{
@@ -17,15 +23,22 @@ use spikewatch_actors::{
     task::Kind,
 };
 use spikewatch_proto::{trace::traceparent, v1};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Span;
 
 use self::{
-    contents::{Contents, Memory},
-    core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, Outgoing, SliceNo, Ticket},
+    contents::Contents,
+    core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, SliceNo},
+    outlet::{Outlet, Pumped, Queued},
+    store::Store,
 };
-use crate::{metrics::Metrics, pipeline::Flush};
+use crate::{metrics::Metrics, pipeline::Flush, spool};
+
+pub(crate) use self::store::SpoolOptions;
 
 /// Messages a stream may have waiting: more than the core can have in flight, so a full one is a dead one.
 const LINK_CAPACITY: usize = 4_096;
@@ -40,6 +53,10 @@ pub(crate) enum Event {
     Message { link: LinkId, message: v1::aggregator_message::Message },
     /// A stream ended.
     Disconnected { link: LinkId },
+    /// The spool has done something.
+    Spool(Happened),
+    /// A slice was read back, or can't be.
+    Read { slice_no: SliceNo, contents: Option<Contents> },
 }
 
 /// Where the uplink connects, and what it says of itself.
@@ -49,13 +66,14 @@ pub(crate) struct UplinkOptions {
     pub(crate) seeds: Vec<String>,
     /// What the core needs.
     pub(crate) core: CoreOptions,
+    /// Where what is not committed is kept; in memory, if none.
+    pub(crate) spool: Option<SpoolOptions>,
 }
 
-/// The way into the uplink.
+/// The way into the uplink. When all of them are gone, nothing more comes.
 #[derive(Debug, Clone)]
 pub(crate) struct UplinkHandle {
     flushes: mpsc::Sender<(Flush, Span)>,
-    finished: watch::Receiver<bool>,
 }
 
 impl UplinkHandle {
@@ -64,62 +82,95 @@ impl UplinkHandle {
     pub(crate) async fn deliver(&self, flush: Flush, made_by: Span) -> bool {
         self.flushes.send((flush, made_by)).await.is_ok()
     }
+}
 
+/// Tells when the uplink has done its work.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished(watch::Receiver<bool>);
+
+impl Finished {
     /// Returns when all that was delivered is committed and the end was told, or the uplink has ended.
-    pub(crate) async fn finished(&self) {
-        let mut finished = self.finished.clone();
+    pub(crate) async fn wait(&self) {
+        let mut finished = self.0.clone();
         let _ = finished.wait_for(|finished| *finished).await;
     }
 }
 
 struct Uplink {
     core: Core,
-    /// Contents of what is kept: in memory, so that whatever is written is as durable as it gets.
-    memory: Memory,
+    store: Store,
     seams: Seams,
     metrics: Metrics,
     events: Mailbox<Event>,
-    streams: BTreeMap<LinkId, mpsc::Sender<v1::CollectorMessage>>,
+    streams: BTreeMap<LinkId, Outlet>,
     addresses: Vec<String>,
     /// Aggregators that link tasks try to reach, for each lane.
     wanted: BTreeMap<(LaneNo, String), CancellationToken>,
+    /// Ends all link tasks, when the uplink does.
+    links: DropGuard,
     next_link: LinkId,
+    /// How long what is spooled is delivered still when the collector ends.
+    parting: Duration,
     finished: watch::Sender<bool>,
 }
 
-/// Starts the uplink.
-pub(crate) fn start(options: UplinkOptions, metrics: Metrics, seams: &Seams) -> UplinkHandle {
+/// Starts the uplink. One with a spool goes on from what is in there, and outlives the sources until that is delivered,
+/// or the time for parting has passed.
+///
+/// # Errors
+/// The spool can't be opened.
+pub(crate) async fn start(
+    options: UplinkOptions,
+    metrics: Metrics,
+    seams: &Seams,
+) -> Result<(UplinkHandle, Finished), spool::Error> {
     let (flushes, due) = mpsc::channel(1);
     let (events, inbox) = mailbox("uplink", 256);
     let (finished, watching) = watch::channel(false);
+    let parting = options.spool.as_ref().map_or(Duration::ZERO, |spool| spool.parting);
+    let (core, store, first) = match options.spool {
+        None => (Core::new(options.core), Store::memory(), Vec::new()),
+        Some(spool) => store::open(spool, options.core, &events, &metrics, seams).await?,
+    };
+    // Without a spool there is nothing that could be saved in parting.
+    let kind = if store.is_spool() { Kind::ROLE } else { Kind::BACKGROUND };
     routes::watch(options.seeds, events.clone(), seams);
-    let uplink = Uplink {
-        core: Core::new(options.core),
-        memory: Memory::default(),
+    let mut uplink = Uplink {
+        core,
+        store,
         seams: seams.clone(),
         metrics,
         events,
         streams: BTreeMap::new(),
         addresses: Vec::new(),
         wanted: BTreeMap::new(),
+        links: CancellationToken::new().drop_guard(),
         next_link: 1,
+        parting,
         finished,
     };
-    seams.tasks.spawn(Kind::BACKGROUND, "uplink", uplink.run(due, inbox));
-    UplinkHandle { flushes, finished: watching }
+    uplink.act(first, &mut None, &mut VecDeque::new());
+    seams.tasks.spawn(kind, "uplink", uplink.run(due, inbox));
+    Ok((UplinkHandle { flushes }, Finished(watching)))
 }
 
 impl Uplink {
     async fn run(mut self, mut due: mpsc::Receiver<(Flush, Span)>, mut inbox: Inbox<Event>) -> Result<(), Infallible> {
+        let token = self.seams.tasks.token();
         let mut open = true;
+        let mut parting: Option<Instant> = None;
         loop {
+            let until = parting.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
+                () = token.cancelled(), if parting.is_none() => parting = Some(Instant::now() + self.parting),
+                () = sleep_until(until), if parting.is_some() => break,
+                () = self.store.pass_on() => {}
                 event = inbox.recv() => match event {
                     Some(event) => self.on_event(event),
-                    None => return Ok(()),
+                    None => break,
                 },
-                flush = due.recv(), if open && self.core.has_room() => match flush {
+                flush = due.recv(), if open && self.core.has_room() && self.store.has_room() => match flush {
                     Some((flush, made_by)) => self.on_flush(flush, &made_by),
                     None => open = false,
                 },
@@ -127,7 +178,19 @@ impl Uplink {
             if self.core.is_finished() {
                 self.finished.send_replace(true);
             }
+            let delivered = || self.core.is_delivered() && self.streams.values().all(Outlet::is_empty);
+            if parting.is_some() && !open && self.store.is_idle() && delivered() {
+                break;
+            }
         }
+        // What comes now is from a source that missed the deadline.
+        due.close();
+        while let Ok((flush, made_by)) = due.try_recv() {
+            self.on_flush(flush, &made_by);
+        }
+        tracing::debug!(kept = self.core.kept(), delivered = self.core.is_delivered(), "the uplink ends");
+        self.store.finish(inbox).await;
+        Ok(())
     }
 
     fn on_flush(&mut self, flush: Flush, made_by: &Span) {
@@ -137,7 +200,8 @@ impl Uplink {
         let _entered = span.enter();
         for slice in flush.slices {
             let (contents, parts) = Contents::of(&slice, &parent);
-            self.on_core(Happened::Cut { start: slice.start, parts, stored: 0 }, Some(contents));
+            let (new, stored) = self.store.encode(contents);
+            self.on_core(Happened::Cut { start: slice.start, parts, stored }, Some(new));
         }
         self.on_core(Happened::Passed { time_ms: flush.watermark, last: flush.last }, None);
     }
@@ -150,7 +214,7 @@ impl Uplink {
             }
             Event::Connected { link, lane, outgoing } => {
                 Metrics::add(&self.metrics.counters().streams, 1);
-                self.streams.insert(link, outgoing);
+                self.streams.insert(link, Outlet::new(outgoing));
                 self.on_core(Happened::Connected { link, lane }, None);
             }
             Event::Message { link, message } => {
@@ -162,6 +226,31 @@ impl Uplink {
                 self.streams.remove(&link);
                 self.on_core(Happened::Disconnected { link }, None);
             }
+            Event::Spool(happened) => {
+                if let Happened::Synced { ticket } = &happened {
+                    self.store.was_synced(*ticket);
+                }
+                self.on_core(happened, None);
+            }
+            Event::Read { slice_no, contents } => self.on_read(slice_no, contents),
+        }
+    }
+
+    /// What waits for these contents goes on. Where they can't be had, what was about to be sent was not, so that its streams
+    /// have to begin anew.
+    fn on_read(&mut self, slice_no: SliceNo, contents: Option<Contents>) {
+        if let Some(contents) = contents {
+            self.store.was_read(slice_no, contents);
+        } else {
+            self.store.was_not_read();
+            let waiting = self.streams.iter().filter(|(_, stream)| stream.waits_for(slice_no));
+            for link in waiting.map(|(link, _)| *link).collect::<Vec<_>>() {
+                self.cut_off(link);
+            }
+            self.on_core(Happened::Lost { slice_no }, None);
+        }
+        for link in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.pump(link);
         }
     }
 
@@ -177,7 +266,7 @@ impl Uplink {
         });
         for (lane, address) in lanes.iter().flat_map(|lane| self.addresses.iter().map(move |to| (*lane, to.clone()))) {
             if !self.wanted.contains_key(&(lane, address.clone())) {
-                let token = self.seams.tasks.token().child_token();
+                let token = self.child_token();
                 self.wanted.insert((lane, address.clone()), token.clone());
                 // Each attempt to connect takes a number of its own from this range.
                 let first = self.next_link;
@@ -187,72 +276,73 @@ impl Uplink {
         }
     }
 
-    /// Runs the core, and does what it says. What it wants written is kept in memory, and thereby done.
-    fn on_core(&mut self, event: Happened, mut contents: Option<Contents>) {
+    fn child_token(&self) -> CancellationToken {
+        self.links.token().child_token()
+    }
+
+    /// Runs the core, and does what it says. `new` is what it is about to give a number.
+    fn on_core(&mut self, event: Happened, mut new: Option<store::New>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let mut written: Option<Ticket> = None;
-            for action in self.core.on(event, self.seams.clock.now_ms()) {
-                match action {
-                    Action::Append { ticket, slice_no, .. } => {
-                        written = Some(ticket);
-                        if let Some(contents) = contents.take() {
-                            self.memory.keep(slice_no, contents);
+            let actions = self.core.on(event, self.seams.clock.now_ms());
+            self.act(actions, &mut new, &mut events);
+        }
+    }
+
+    /// Does these; what comes of it at once goes to `events`.
+    fn act(&mut self, actions: Vec<Action>, new: &mut Option<store::New>, events: &mut VecDeque<Happened>) {
+        let mut written = None;
+        for action in actions {
+            match action {
+                Action::Send { link, slice_no, batches } => self.queue(link, Queued::Batches { slice_no, batches }),
+                Action::Say { link, message } => self.queue(link, Queued::Message(message)),
+                Action::Connect { lane } => {
+                    self.wanted.retain(|(of, _), token| {
+                        if *of == lane {
+                            token.cancel();
                         }
-                    }
-                    Action::Mark { ticket, .. } => written = Some(ticket),
-                    Action::Drop { ticket, slices, .. } => {
-                        written = Some(ticket);
-                        self.memory.forget(&slices);
-                    }
-                    Action::Trim { slices, .. } => self.memory.forget(&slices),
-                    // The source waits before there is too much: no budget is ever exceeded.
-                    Action::Coarsen { .. } | Action::TakenBack { .. } | Action::Trimmed { .. } => {}
-                    Action::Send { link, slice_no, batches } => self.send(link, slice_no, &batches),
-                    Action::Say { link, message } => {
-                        self.say(link, *message);
-                    }
-                    Action::Roll => {
-                        events.push_back(Happened::Rolled { incarnation: self.seams.entropy.bytes16() });
-                    }
-                    Action::Connect { lane } => {
-                        self.wanted.retain(|(of, _), token| {
-                            if *of == lane {
-                                token.cancel();
-                            }
-                            *of != lane
-                        });
-                        self.reach();
-                    }
-                    Action::Drained { .. } => self.reach(),
-                    Action::Alarm(alarm) => tracing::error!("{alarm}"),
+                        *of != lane
+                    });
+                    self.reach();
                 }
+                Action::Drained { .. } => self.reach(),
+                Action::Alarm(alarm) => tracing::error!("{alarm}"),
+                Action::Roll => events.extend(self.store.roll(self.seams.entropy.bytes16())),
+                other => written = self.store.write(other, new).or(written),
             }
-            if let Some(ticket) = written {
-                events.push_back(Happened::Synced { ticket });
+        }
+        events.extend(written.map(|ticket| Happened::Synced { ticket }));
+    }
+
+    fn queue(&mut self, link: LinkId, queued: Queued) {
+        if let Some(stream) = self.streams.get_mut(&link) {
+            let goes_on = stream.is_empty();
+            stream.push(queued);
+            if goes_on {
+                self.pump(link);
             }
         }
     }
 
-    fn send(&mut self, link: LinkId, slice_no: SliceNo, batches: &[Outgoing]) {
+    /// Sends what can be sent on a stream; what has to be read first is asked for.
+    fn pump(&mut self, link: LinkId) {
+        let Some(stream) = self.streams.get_mut(&link) else { return };
         // For latencies: the wall's clock, whatever clock the traffic plays on.
         let sent_ms = Clock::system().now_ms();
-        let Some(message) = self.memory.message(slice_no, batches, sent_ms) else { return };
-        if self.say(link, v1::collector_message::Message::Batches(message)) {
-            Metrics::add(&self.metrics.counters().batches_sent, 1);
+        let mut sent = 0;
+        let pumped = stream.pump(self.store.contents(), sent_ms, &mut sent);
+        Metrics::add(&self.metrics.counters().batches_sent, sent);
+        match pumped {
+            Pumped::Done => {}
+            Pumped::Wants(slice_no) => self.store.want(slice_no),
+            Pumped::Dead => self.cut_off(link),
         }
     }
 
-    /// True if it is on its way.
-    fn say(&mut self, link: LinkId, message: v1::collector_message::Message) -> bool {
-        let Some(stream) = self.streams.get(&link) else { return false };
-        let sent = stream.try_send(v1::CollectorMessage { message: Some(message) }).is_ok();
-        if !sent {
-            // Dropping the sender ends the stream; the link task connects anew, and all is sent again.
-            self.streams.remove(&link);
-            let nothing = self.core.on(Happened::Disconnected { link }, 0);
-            debug_assert!(nothing.is_empty(), "a stream that is gone needs nothing");
-        }
-        sent
+    /// Dropping the sender ends the stream; the link task connects anew, and all is sent again.
+    fn cut_off(&mut self, link: LinkId) {
+        self.streams.remove(&link);
+        let nothing = self.core.on(Happened::Disconnected { link }, 0);
+        debug_assert!(nothing.is_empty(), "a stream that is gone needs nothing");
     }
 }

@@ -87,6 +87,11 @@ impl Faults {
         self.unless(limit >= 100, "collector.key_limit", format!("{limit} must be at least 100"));
         let values = collector.port_values;
         self.unless(values <= 4_096, "collector.port_values", format!("{values} must be 0 to 4096"));
+        let budget = collector.spool_budget.0;
+        self.unless(budget.0 >= 256 << 20, "collector.spool_budget", format!("{budget} must be at least 256MiB"));
+        let keep = collector.keep_trimmed.0;
+        let week = Duration::from_secs(7 * 86_400);
+        self.unless(keep.0 <= week, "collector.keep_trimmed", format!("{keep} must be at most 7d"));
         let buffer = collector.receive_buffer.0;
         let fits = (4 << 10..=1 << 30).contains(&buffer.0);
         self.unless(fits, "collector.receive_buffer", format!("{buffer} must be 4KiB to 1GiB"));

@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 14] = [
+    let counters: [(Metric, Counted); 20] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -70,12 +70,21 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorBatches, |c| &c.batches_sent),
         (Metric::CollectorStreams, |c| &c.streams),
         (Metric::CollectorEventTime, |c| &c.event_time),
+        (Metric::SpoolBytes, |c| &c.spool_bytes),
+        (Metric::SpoolOldest, |c| &c.spool_oldest),
+        (Metric::SpoolCoarsened, |c| &c.spool_coarsened),
+        (Metric::SpoolDropped, |c| &c.spool_dropped),
+        (Metric::SpoolDroppedEvents, |c| &c.spool_dropped_events),
+        (Metric::SpoolFailures, |c| &c.spool_failures),
     ];
     for (metric, field) in counters {
         let metrics = handle.metrics().clone();
         let read = move || field(metrics.counters()).load(Relaxed);
         match metric {
-            Metric::CollectorEventTime => seconds(meter, metric, Box::new(move || read() as f64 / 1e3)),
+            Metric::SpoolBytes => gauge(meter, metric, Box::new(read)),
+            Metric::CollectorEventTime | Metric::SpoolOldest => {
+                seconds(meter, metric, Box::new(move || read() as f64 / 1e3))
+            }
             metric => counter(meter, metric, Box::new(read)),
         }
     }

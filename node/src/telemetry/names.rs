@@ -78,6 +78,18 @@ metrics! {
     CollectorBatches = "spikewatch.collector.batches", "";
     /// Streams to aggregators opened.
     CollectorStreams = "spikewatch.collector.streams", "";
+    /// Bytes of the spool.
+    SpoolBytes = "spikewatch.collector.spool.size", "By";
+    /// Start of the oldest slice in the spool that is not committed; 0 if all are.
+    SpoolOldest = "spikewatch.collector.spool.oldest", "s";
+    /// Slices that the spool merged with others to stay within its budget.
+    SpoolCoarsened = "spikewatch.collector.spool.coarsened", "";
+    /// Slices dropped from the spool before they were committed: their traffic is not counted.
+    SpoolDropped = "spikewatch.collector.spool.dropped", "";
+    /// Events in slices that were dropped from the spool.
+    SpoolDroppedEvents = "spikewatch.collector.spool.dropped_events", "";
+    /// Writes and syncs of the spool that failed.
+    SpoolFailures = "spikewatch.collector.spool.failures", "";
     /// Newest event time seen.
     CollectorEventTime = "spikewatch.collector.event_time", "s";
 

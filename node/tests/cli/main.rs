@@ -10,3 +10,4 @@ mod otlp;
 mod program;
 mod replay;
 mod serving;
+mod spool;

@@ -12,7 +12,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::program::{Running, eventually};
 
-const PORTS: [&str; 10] = [
+const PORTS: [&str; 12] = [
     "--set",
     "detector.listen=127.0.0.1:0",
     "--set",
@@ -23,6 +23,8 @@ const PORTS: [&str; 10] = [
     "collector.sources=[{kind = \"netflow\", listen = \"127.0.0.1:0\"}]",
     "--set",
     "detector.store=sqlite::memory:",
+    "--set",
+    "collector.spool=",
 ];
 
 fn node(more: &[&str]) -> Running {
@@ -75,7 +77,7 @@ async fn every_port_answers_health_and_reflection() {
     assert_eq!(node.end(Duration::from_secs(40)), Some(0));
 }
 
-fn scrape(address: &str) -> String {
+pub(crate) fn scrape(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -84,7 +86,7 @@ fn scrape(address: &str) -> String {
 }
 
 /// The value of a metric without labels of its own.
-fn value(text: &str, metric: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, metric: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with([' ', '{'])))?;
     line.rsplit_once(' ')?.1.parse().ok()
 }

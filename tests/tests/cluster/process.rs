@@ -103,6 +103,7 @@ pub(crate) fn collector(site: &str, seeds: Vec<String>) -> (Process<spikewatch_c
             port_values: 64,
             sources: vec![SourceOptions::Listen { address: "127.0.0.1:0".parse().unwrap(), receive_buffer: 1 << 20 }],
             ecs: EcsOptions::default(),
+            spool: None,
             tap: None,
             event_clock: None,
         };

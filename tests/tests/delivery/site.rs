@@ -107,6 +107,7 @@ impl Disk {
             incarnation: incarnation(site).id,
             lines: vec![line],
             slices: self.slices.iter().map(slice).collect(),
+            last_slice: 0,
             tombstones: self.tombstones.values().cloned().collect(),
         }
     }

@@ -82,6 +82,7 @@ impl Cluster {
             port_values: 2,
             sources: vec![SourceOptions::Channel(played)],
             ecs: EcsOptions::default(),
+            spool: None,
             tap: None,
             event_clock: Some(event_clock),
         };

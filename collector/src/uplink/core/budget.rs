@@ -14,8 +14,8 @@ use super::{
 
 /// Slices merged at once.
 const MAX_TOGETHER: usize = 32;
-/// Slices looked at, from the oldest on.
-const MAX_LOOK: usize = 512;
+/// What slices that are merged at once may take in the spool, bytes.
+const MAX_STORED: u64 = 32 << 20;
 /// Tombstones kept per shard; beyond, the two oldest become one.
 const MAX_TOMBSTONES: usize = 1024;
 /// Buckets that one tombstone names.
@@ -28,22 +28,40 @@ impl Lane {
             // One merge at a time; what it frees will be seen.
             return true;
         }
-        let mut by_bucket: BTreeMap<u64, Vec<SliceNo>> = BTreeMap::new();
-        let unsent = |kept: &Kept| {
-            kept.is_durable(self.durable)
-                && kept.parts.iter().all(|part| {
-                    part.committed || self.lines.get(part.shard as usize).is_some_and(|line| part.seq > line.marked)
-                })
-        };
-        for (slice_no, kept) in self.slices.iter().take(MAX_LOOK).filter(|(_, kept)| unsent(kept)) {
-            let group = by_bucket.entry(kept.bucket).or_default();
-            if group.len() < MAX_TOGETHER {
-                group.push(*slice_no);
-            }
-        }
-        let Some(group) = by_bucket.into_values().find(|group| group.len() > 1) else { return false };
+        let Some(group) = self.mergeable() else { return false };
         self.merge(&group, ticket, actions);
         true
+    }
+
+    /// The oldest run of neighbours, in the spool too, of one bucket and of which nothing may have been sent.
+    fn mergeable(&self) -> Option<Vec<SliceNo>> {
+        let unsent = |kept: &Kept| {
+            let is_unsent = |part: &Part| {
+                let marked = self.lines.get(part.shard as usize).map_or(u64::MAX, |line| line.marked);
+                !part.committed && part.seq > marked
+            };
+            kept.is_durable(self.durable) && kept.parts.iter().all(is_unsent)
+        };
+        let mut run: Vec<SliceNo> = Vec::new();
+        let (mut bucket, mut stored) = (0, 0u64);
+        for (slice_no, kept) in &self.slices {
+            let follows = run.last().is_some_and(|last| self.are_neighbours(*last, *slice_no)) && kept.bucket == bucket;
+            let fits = run.len() < MAX_TOGETHER && stored.saturating_add(kept.stored) <= MAX_STORED;
+            if follows && fits && unsent(kept) {
+                run.push(*slice_no);
+                stored += kept.stored;
+                continue;
+            }
+            if run.len() > 1 {
+                break;
+            }
+            run.clear();
+            if unsent(kept) {
+                run.push(*slice_no);
+                (bucket, stored) = (kept.bucket, kept.stored);
+            }
+        }
+        (run.len() > 1).then_some(run)
     }
 
     /// The result takes the place and the numbers of the last of them.
@@ -72,11 +90,8 @@ impl Lane {
                 }
             }
             sources.push((*slice_no, shards));
-            // What was cut in between must not vouch for what comes later now.
+            // It must not be vouched for before it is sent.
             merged.after = if *slice_no == first { kept.after } else { merged.after };
-        }
-        for kept in self.slices.range_mut(first..into).map(|(_, kept)| kept) {
-            kept.after = kept.after.min(merged.after);
         }
         merged.parts = parts.into_values().collect();
         let parts = merged.parts.clone();
@@ -95,8 +110,7 @@ impl Lane {
 
     /// Drops the oldest slices until so many bytes are free, but for the newest one.
     pub(super) fn drop_oldest(&mut self, bytes: u64, ticket: Ticket, actions: &mut Vec<Action>) {
-        let (mut freed, mut slices, mut lost) = (0, Vec::new(), Loss::default());
-        let mut tombstones: BTreeMap<(u32, u64), Tombstone> = BTreeMap::new();
+        let (mut freed, mut dropped) = (0, Vec::new());
         while freed < bytes
             && self.slices.len() > 1
             && let Some(oldest) = self.slices.first_entry()
@@ -104,6 +118,22 @@ impl Lane {
         {
             let (slice_no, kept) = oldest.remove_entry();
             freed += kept.stored;
+            dropped.push((slice_no, kept));
+        }
+        self.drop(dropped, ticket, actions);
+    }
+
+    /// The contents of a slice can't be had any more. False if it is none of this lane's that is still needed.
+    pub(super) fn lose(&mut self, slice_no: SliceNo, ticket: Ticket, actions: &mut Vec<Action>) -> bool {
+        let Some(kept) = self.slices.remove(&slice_no) else { return false };
+        self.drop(vec![(slice_no, kept)], ticket, actions);
+        true
+    }
+
+    fn drop(&mut self, dropped: Vec<(SliceNo, Kept)>, ticket: Ticket, actions: &mut Vec<Action>) {
+        let (mut slices, mut lost) = (Vec::new(), Loss::default());
+        let mut tombstones: BTreeMap<(u32, u64), Tombstone> = BTreeMap::new();
+        for (slice_no, kept) in dropped {
             slices.push(slice_no);
             for part in kept.parts.into_iter().filter(|part| !part.committed) {
                 lost.add(part.holds);

@@ -308,6 +308,19 @@ impl Lane {
         self.trimmed = self.trimmed.split_off(&slice_no.saturating_add(1));
     }
 
+    /// True if the spool has no slice between these two.
+    pub(super) fn are_neighbours(&self, one: SliceNo, next: SliceNo) -> bool {
+        self.trimmed.range(one..next).next().is_none()
+    }
+
+    /// True if owners have received all that is not committed.
+    pub(super) fn is_delivered(&self) -> bool {
+        let received = |shard: u32| {
+            self.links.values().filter_map(|link| link.bound.get(&shard)).map(|bound| bound.received).max()
+        };
+        (0u32..).zip(&self.lines).all(|(shard, line)| !line.has_between(received(shard).unwrap_or(0), u64::MAX))
+    }
+
     /// The bucket that its oldest slice belongs to.
     pub(super) fn oldest_bucket(&self) -> Option<EventMillis> {
         self.slices.first_key_value().map(|(_, kept)| kept.bucket)

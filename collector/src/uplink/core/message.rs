@@ -140,6 +140,11 @@ pub enum Event {
         /// Its id.
         incarnation: [u8; 16],
     },
+    /// The contents of a slice can't be had any more: damage, or a disk that was full.
+    Lost {
+        /// The slice.
+        slice_no: SliceNo,
+    },
     /// The spool has deleted the contents of trimmed slices up to this one.
     Forgotten {
         /// The last of them.
@@ -187,8 +192,8 @@ pub enum Alarm {
         /// What the store has.
         frontier: Pair,
     },
-    /// The disk budget dropped slices.
-    #[error("the disk budget dropped {slices} slices with {} events, {} bytes", .lost.events, .lost.bytes)]
+    /// Slices were dropped, for the disk budget or because they can't be read.
+    #[error("dropped {slices} slices with {} events, {} bytes", .lost.events, .lost.bytes)]
     Dropped {
         /// How many.
         slices: usize,

@@ -79,7 +79,9 @@ impl Core {
         if spools.is_empty() {
             return (Self::new(options), Vec::new());
         }
-        let last = spools.iter().flat_map(|spool| &spool.slices).map(|slice| slice.slice_no).max().unwrap_or(0);
+        let last =
+            spools.iter().map(|spool| spool.slices.last().map_or(0, |slice| slice.slice_no).max(spool.last_slice));
+        let last = last.max().unwrap_or(0);
         let CoreOptions { shards, bucket, keep_trimmed, .. } = options;
         let mut actions = Vec::new();
         let lanes: Vec<_> = (0..)
@@ -125,6 +127,12 @@ impl Core {
         self.lanes.iter().all(Lane::is_empty) && self.lanes.last().is_some_and(told)
     }
 
+    /// True if owners have received all that is not committed: more can't be done but to wait.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        self.lanes.iter().all(Lane::is_delivered)
+    }
+
     /// Takes one event. `now_ms` is only told to aggregators.
     pub fn on(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -154,6 +162,11 @@ impl Core {
                 }
             }
             Event::Rolled { incarnation } => self.rolled(incarnation, &mut actions),
+            Event::Lost { slice_no } => {
+                let ticket = self.ticket + 1;
+                let news = self.lanes.iter_mut().any(|lane| lane.lose(slice_no, ticket, &mut actions));
+                self.ticket += u64::from(news);
+            }
             Event::Forgotten { slice_no } => self.lanes.iter_mut().for_each(|lane| lane.forget(slice_no)),
         }
         self.drained(&mut actions);

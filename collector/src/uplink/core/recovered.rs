@@ -38,6 +38,8 @@ pub struct RecoveredLane {
     pub lines: Vec<RecoveredLine>,
     /// Ascending, those included that are trimmed and still kept.
     pub slices: Vec<RecoveredSlice>,
+    /// A number that no slice's number lay above, whether or not it is still there.
+    pub last_slice: SliceNo,
     /// What was dropped.
     pub tombstones: Vec<Tombstone>,
 }

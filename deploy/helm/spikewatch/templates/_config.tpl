@@ -31,6 +31,7 @@ program. Turns whole floats back into integers, in place, at any depth. */}}
     {{- $aggregators = append $aggregators (printf "http://%s-aggregator-%d.%s-aggregator:7432" $name . $name) -}}
   {{- end -}}
   {{- $_ := set $table "aggregators" $aggregators -}}
+  {{- $_ := set $table "spool" "/var/lib/spikewatch/spool" -}}
 {{- else if eq .role "aggregator" -}}
   {{- $_ := set $table "detector" (printf "http://%s-detector:7433" $name) -}}
 {{- else -}}

@@ -69,15 +69,13 @@ fn what_may_have_been_sent_is_not_merged() {
 fn a_merged_slice_is_covered_by_no_watermark_that_comes_before_it() {
     let mut bench = Bench::new();
     bench.cut(0, &[0]);
-    bench.pass(BUCKET);
-    bench.cut(BUCKET, &[0]);
     bench.pass(2 * BUCKET);
     bench.cut(0, &[0]);
-    assert_eq!(merges(&over(&mut bench, 1)), [(vec![1, 3], 3, vec![(0, 3)])]);
-    bench.on(Event::Coarsened { slice_no: 3, rows: vec![1], stored: 1 });
+    assert_eq!(merges(&over(&mut bench, 1)), [(vec![1, 2], 2, vec![(0, 2)])]);
+    bench.on(Event::Coarsened { slice_no: 2, rows: vec![1], stored: 1 });
     bench.connect(1);
     let actions = bench.welcome(1, &[0], &[(0, 0)]);
-    assert_eq!(batches(&actions), [(0, 2, 0), (0, 3, 2)]);
+    assert_eq!(batches(&actions), [(0, 2, 0)]);
     assert_eq!(watermarks(&actions).len(), 1, "only the newest one, at the end: {actions:?}");
 }
 
@@ -143,4 +141,29 @@ fn a_loss_that_was_told_stays_a_loss() {
     assert_eq!(tombstones(&bench.welcome(1, &[0], &[(0, 0)])).len(), 1);
     let actions = bench.trim(1, 0, 0, 1);
     assert!(!actions.iter().any(|action| matches!(action, Action::TakenBack { .. })), "{actions:?}");
+}
+
+/// The spool names what it merged by its first and last.
+#[test]
+fn only_neighbours_are_merged() {
+    let mut bench = Bench::new();
+    for start in [0, BUCKET, 0, 0] {
+        bench.cut(start, &[0]);
+    }
+    assert_eq!(merges(&over(&mut bench, 1)), [(vec![3, 4], 4, vec![(0, 4)])]);
+}
+
+#[test]
+fn what_cant_be_read_any_more_is_said_to_be_lost() {
+    let mut bench = Bench::new();
+    for start in [0, BUCKET, 2 * BUCKET] {
+        bench.cut(start, &[0]);
+    }
+    let actions = bench.on(Event::Lost { slice_no: 2 });
+    assert_eq!(alarms(&actions), [&Alarm::Dropped { slices: 1, lost: Loss { events: 1, bytes: 100 } }]);
+    assert!(bench.on(Event::Lost { slice_no: 2 }).is_empty(), "it is known");
+    bench.connect(1);
+    let actions = bench.welcome(1, &[0], &[(0, 0)]);
+    let stones: Vec<_> = tombstones(&actions).iter().map(|one| (one.first_seq, one.last_seq, one.prev)).collect();
+    assert_eq!((stones, batches(&actions)), (vec![(2, 2, 1)], vec![(0, 1, 0), (0, 3, 2)]));
 }

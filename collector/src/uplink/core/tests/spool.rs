@@ -46,6 +46,7 @@ pub(super) fn recovered() -> RecoveredLane {
             slice(12, 10_000, vec![part(0, 3), part(1, 1)]),
             slice(13, BUCKET, vec![part(0, 4)]),
         ],
+        last_slice: 0,
         tombstones: Vec::new(),
     }
 }
@@ -84,4 +85,30 @@ fn a_spool_that_is_an_old_copy_begins_anew() {
     bench.welcome(2, &[0, 1], &[(BUCKET, 9), (0, 0)]);
     let actions = bench.trim(2, 1, 0, 1);
     assert!(actions.contains(&Action::Drained { lane: 0 }), "{actions:?}");
+}
+
+#[test]
+fn numbers_of_slices_that_are_gone_are_not_used_again() {
+    let known = RecoveredLane { last_slice: 20, ..recovered() };
+    let (core, _) = Core::recovered(options(), vec![known]);
+    let mut bench = Bench { core, held: false, written: 0 };
+    let actions = bench.cut(2 * BUCKET, &[0]);
+    assert!(matches!(actions[0], Action::Append { slice_no: 21, .. }), "{actions:?}");
+}
+
+#[test]
+fn delivered_is_what_owners_have_received() {
+    let mut bench = Bench::new();
+    assert!(bench.core.is_delivered());
+    bench.cut(0, &[0, 1]);
+    bench.connect(1);
+    bench.welcome(1, &[0, 1], &[(0, 0); 2]);
+    assert!(!bench.core.is_delivered());
+    let receipt = |shard| v1::Receipt { shard: vec![shard], seq: vec![1], ..v1::Receipt::default() };
+    bench.on(Event::Message { link: 1, message: Heard::Receipt(receipt(0)) });
+    assert!(!bench.core.is_delivered());
+    bench.on(Event::Message { link: 1, message: Heard::Receipt(receipt(1)) });
+    assert!(bench.core.is_delivered());
+    bench.on(Event::Disconnected { link: 1 });
+    assert!(!bench.core.is_delivered(), "who had it may be gone");
 }

@@ -1,0 +1,239 @@
+//! Where contents of slices are: in a spool that a thread of its own writes, with the newest in memory too; or in memory
+//! only, where whatever is written is as durable as it will ever be.
+
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
+
+use spikewatch_actors::{
+    Seams,
+    mailbox::{Inbox, Mailbox},
+    task::Kind,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    Event,
+    contents::{Contents, Memory},
+    core::{Action, Core, CoreOptions, Event as Happened, SliceNo, Ticket},
+    recovery,
+    spooler::{NewSlice, Order, Spooler, WAITING_ORDERS},
+};
+use crate::{
+    metrics::Metrics,
+    spool::{self, Recovered, Spool, disk::Disk},
+};
+
+/// What may be in memory besides the spool, bytes: some slices, so that what is delivered as it is cut is never read back.
+const CACHE: usize = 64 << 20;
+/// Orders for the spooler that may wait here before no more slices are taken.
+const MAX_ORDERS: usize = 64;
+
+/// A spool on the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolOptions {
+    /// Its directory.
+    pub(crate) directory: PathBuf,
+    /// How long it is delivered still when the collector ends.
+    pub(crate) parting: Duration,
+    /// Whose it is, and what it may take.
+    pub(crate) spool: spool::Options,
+}
+
+/// Contents that have no number yet, and as the spool keeps them.
+pub(super) struct New {
+    contents: Contents,
+    payload: Vec<u8>,
+}
+
+/// See the module.
+pub(super) struct Store {
+    contents: Memory,
+    spooler: Option<Orders>,
+}
+
+/// The way to the spooler. The uplink must never wait for it, as it waits for the uplink.
+struct Orders {
+    sender: mpsc::Sender<Order>,
+    waiting: VecDeque<Order>,
+    /// The last thing that is to be written, and that is known to be durable.
+    written: Ticket,
+    synced: Ticket,
+    /// What is being read. One slice at a time.
+    reading: Option<SliceNo>,
+}
+
+impl Store {
+    /// One without a spool.
+    pub(super) fn memory() -> Self {
+        Self { contents: Memory::default(), spooler: None }
+    }
+
+    /// True if it has a spool.
+    pub(super) fn is_spool(&self) -> bool {
+        self.spooler.is_some()
+    }
+
+    /// What is in memory.
+    pub(super) fn contents(&self) -> &Memory {
+        &self.contents
+    }
+
+    /// What a slice takes in the spool is what it takes encoded, or less.
+    pub(super) fn encode(&self, contents: Contents) -> (New, u64) {
+        let payload = if self.is_spool() { contents.encode() } else { Vec::new() };
+        let stored = payload.len() as u64;
+        (New { contents, payload }, stored)
+    }
+
+    /// Writes what the core wants written. What is durable at once is returned.
+    pub(super) fn write(&mut self, action: Action, new: &mut Option<New>) -> Option<Ticket> {
+        let (ticket, order) = match action {
+            Action::Append { ticket, lane, slice_no, start, bucket, parts, .. } => {
+                let New { contents, payload } = new.take()?;
+                self.contents.keep(slice_no, contents);
+                let slice = NewSlice { slice_no, start, bucket, parts };
+                (ticket, Order::Append { ticket, lane, slice, payload })
+            }
+            Action::Mark { ticket, lane, up_to } => (ticket, Order::Mark { ticket, lane, up_to }),
+            Action::Coarsen { ticket, sources, into, .. } => {
+                let slices: Vec<_> = sources.into_iter().map(|(slice_no, _)| slice_no).collect();
+                self.contents.forget(&slices);
+                (ticket, Order::Coarsen { ticket, slices, into })
+            }
+            Action::Drop { ticket, slices, .. } => {
+                self.contents.forget(&slices);
+                (ticket, Order::Drop { ticket, slices })
+            }
+            Action::Trimmed { lane, pairs } => {
+                if let Some(spooler) = &mut self.spooler {
+                    spooler.waiting.push_back(Order::Trimmed { lane, pairs });
+                }
+                return None;
+            }
+            Action::Trim { slices, .. } => {
+                self.contents.forget(&slices);
+                return None;
+            }
+            _ => return None,
+        };
+        let Some(spooler) = &mut self.spooler else { return Some(ticket) };
+        spooler.written = ticket;
+        spooler.waiting.push_back(order);
+        None
+    }
+
+    /// Begins a lane: what happened if it is there at once.
+    pub(super) fn roll(&mut self, incarnation: [u8; 16]) -> Option<Happened> {
+        let Some(spooler) = &mut self.spooler else { return Some(Happened::Rolled { incarnation }) };
+        spooler.waiting.push_back(Order::Roll { incarnation });
+        None
+    }
+
+    /// Has a slice read back, unless one is being read.
+    pub(super) fn want(&mut self, slice_no: SliceNo) {
+        if let Some(spooler) = self.spooler.as_mut().filter(|spooler| spooler.reading.is_none()) {
+            spooler.reading = Some(slice_no);
+            spooler.waiting.push_back(Order::Read { slice_no });
+        }
+    }
+
+    /// It was read.
+    pub(super) fn was_read(&mut self, slice_no: SliceNo, contents: Contents) {
+        self.was_not_read();
+        self.contents.keep(slice_no, contents);
+    }
+
+    /// It can't be read.
+    pub(super) fn was_not_read(&mut self) {
+        if let Some(spooler) = &mut self.spooler {
+            spooler.reading = None;
+        }
+    }
+
+    /// What was written up to the ticket is durable.
+    pub(super) fn was_synced(&mut self, ticket: Ticket) {
+        if let Some(spooler) = &mut self.spooler {
+            spooler.synced = spooler.synced.max(ticket);
+        }
+    }
+
+    /// False while the disk is so slow that no more slices are taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_ORDERS)
+    }
+
+    /// True if all is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.is_empty() && spooler.synced >= spooler.written)
+    }
+
+    /// Passes an order on to the spooler, once it takes one. Never returns if there is none. Safe to cancel.
+    pub(super) async fn pass_on(&mut self) {
+        match &mut self.spooler {
+            Some(spooler) if !spooler.waiting.is_empty() => match spooler.sender.reserve().await {
+                Ok(permit) => {
+                    if let Some(order) = spooler.waiting.pop_front() {
+                        permit.send(order);
+                    }
+                }
+                // It has failed, and takes the node down with it.
+                Err(_) => std::future::pending().await,
+            },
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Passes on all that waits, while nobody listens to what comes of it.
+    pub(super) async fn finish(self, inbox: Inbox<Event>) {
+        drop(inbox);
+        let Some(Orders { sender, waiting, .. }) = self.spooler else { return };
+        for order in waiting {
+            if sender.send(order).await.is_err() {
+                tracing::error!("the spool ended before all was written");
+                return;
+            }
+        }
+    }
+}
+
+/// Opens the spool on the thread that will write it, and makes the core of what is in there.
+pub(super) async fn open(
+    options: SpoolOptions,
+    core: CoreOptions,
+    events: &Mailbox<Event>,
+    metrics: &Metrics,
+    seams: &Seams,
+) -> Result<(Core, Store, Vec<Action>), spool::Error> {
+    let (sender, orders) = mpsc::channel(WAITING_ORDERS);
+    let (answer, opened) = oneshot::channel::<Result<Recovered, spool::Error>>();
+    let (events, entropy, runtime) = (events.clone(), seams.entropy.clone(), Handle::current());
+    let seen = (metrics.clone(), seams.latencies.clone());
+    seams.tasks.spawn_blocking(Kind::ROLE, "spooler", move || {
+        let directory = options.directory;
+        let disk = Disk::new(&directory).map_err(|source| spool::Error::Io {
+            doing: "make the directory",
+            path: directory,
+            source,
+        });
+        match disk.and_then(|disk| Spool::open(options.spool, disk, || entropy.bytes16())) {
+            Ok((spool, recovered)) => {
+                let lanes = recovered.numberings.iter().map(|numbering| numbering.incarnation).collect();
+                let spooler = Spooler::new(spool, lanes, events, seen, runtime);
+                // Whoever asked may be gone; then there are no orders either.
+                let _ = answer.send(Ok(recovered));
+                spooler.run(orders)
+            }
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                Ok(())
+            }
+        }
+    });
+    let recovered = opened.await.unwrap_or(Err(spool::Error::Refused("the thread that opens it has ended")))?;
+    recovery::log(&recovered);
+    let (core, first) = Core::recovered(core, recovery::lanes(&recovered));
+    let orders = Orders { sender, waiting: VecDeque::new(), written: 0, synced: 0, reading: None };
+    Ok((core, Store { contents: Memory::bounded(CACHE), spooler: Some(orders) }, first))
+}
