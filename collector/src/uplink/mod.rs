@@ -56,7 +56,7 @@ pub(crate) enum Event {
     /// The spool has done something.
     Spool(Happened),
     /// A slice was read back, or can't be.
-    Read { slice_no: SliceNo, contents: Option<Contents> },
+    Read { slice_no: SliceNo, contents: Option<Box<Contents>> },
 }
 
 /// Where the uplink connects, and what it says of itself.
@@ -238,9 +238,9 @@ impl Uplink {
 
     /// What waits for these contents goes on. Where they can't be had, what was about to be sent was not, so that its streams
     /// have to begin anew.
-    fn on_read(&mut self, slice_no: SliceNo, contents: Option<Contents>) {
+    fn on_read(&mut self, slice_no: SliceNo, contents: Option<Box<Contents>>) {
         if let Some(contents) = contents {
-            self.store.was_read(slice_no, contents);
+            self.store.was_read(slice_no, *contents);
         } else {
             self.store.was_not_read();
             let waiting = self.streams.iter().filter(|(_, stream)| stream.waits_for(slice_no));

@@ -245,7 +245,8 @@ impl<L: FileLayer> Spooler<L> {
         let contents = match (found, self.spool.read(slice_no)) {
             (Some((start, parts)), Ok(payload)) => Contents::decode(start, parts.into_iter(), &payload)
                 .inspect_err(|why| tracing::error!(slice_no, why, "a slice in the spool is not what it should be"))
-                .ok(),
+                .ok()
+                .map(Box::new),
             (_, Err(error)) => {
                 tracing::error!(slice_no, %error, "a slice in the spool can't be read");
                 None

@@ -104,7 +104,7 @@ fn delivered_is_what_owners_have_received() {
     bench.connect(1);
     bench.welcome(1, &[0, 1], &[(0, 0); 2]);
     assert!(!bench.core.is_delivered());
-    let receipt = |shard| v1::Receipt { shard: vec![shard], seq: vec![1], ..v1::Receipt::default() };
+    let receipt = |shard| v1::Receipt { shard: vec![shard], seq: vec![1] };
     bench.on(Event::Message { link: 1, message: Heard::Receipt(receipt(0)) });
     assert!(!bench.core.is_delivered());
     bench.on(Event::Message { link: 1, message: Heard::Receipt(receipt(1)) });
