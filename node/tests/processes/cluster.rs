@@ -183,8 +183,9 @@ impl Cluster {
                 self.address(Member::Detector(2))
             ),
             Member::Collector(_) => format!(
-                "site = \"site{number}\"\nslice = \"1s\"\naggregators = [{}]\n[[collector.sources]]\nkind = \"netflow\"\n\
+                "site = \"site{number}\"\nslice = \"1s\"\nspool = {:?}\naggregators = [{}]\n[[collector.sources]]\nkind = \"netflow\"\n\
                  listen = \"127.0.0.1:{}\"\n",
+                self.folder.path().join(format!("spool{number}")),
                 all([Member::Aggregator(1), Member::Aggregator(2), Member::Aggregator(3)]),
                 self.flows[&number]
             ),
