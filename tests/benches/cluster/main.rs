@@ -1,0 +1,30 @@
+//! How fast a cluster of real processes gets over a death or a planned move, and what very many streams cost.
+//!
+//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS]`
+
+mod moves;
+mod process;
+mod streams;
+mod traffic;
+
+use std::path::PathBuf;
+
+/// The program beside which this bench was built: target/release/deps/… → target/release/spikewatch.
+fn program() -> PathBuf {
+    let bench = std::env::current_exe().expect("a path of our own");
+    bench.ancestors().nth(2).expect("target/release").join("spikewatch")
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let number = words.get(1).and_then(|word| word.parse().ok());
+    // As many blocking threads as there may be collectors in this process.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(4_096).build();
+    let runtime = runtime.expect("a runtime");
+    match words.first().map(String::as_str) {
+        Some("moves") => runtime.block_on(moves::run(number.unwrap_or(10_000))),
+        Some("streams") => runtime.block_on(streams::run(number.unwrap_or(1_000))),
+        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS]"),
+    }
+    runtime.shutdown_background();
+}
