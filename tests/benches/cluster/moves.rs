@@ -85,8 +85,9 @@ impl Cluster {
             }
             _ => {
                 let more = format!(
-                    "site = \"site{number}\"\nslice = \"1s\"\naggregators = [{}]\n[[collector.sources]]\n\
-                     kind = \"netflow\"\nlisten = \"127.0.0.1:{}\"\n",
+                    "site = \"site{number}\"\nslice = \"1s\"\nspool = {:?}\naggregators = [{}]\n\
+                     [[collector.sources]]\nkind = \"netflow\"\nlisten = \"127.0.0.1:{}\"\n",
+                    self.folder.path().join(format!("spool{number}")),
                     list(&self.aggregators),
                     self.flows[number]
                 );
@@ -227,6 +228,7 @@ pub(crate) async fn run(hosts: u32) {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
+    #[expect(clippy::disallowed_methods, reason = "a load generator beside the cluster, not a part of it")]
     let sender = std::thread::spawn(move || send(flows, hosts, &told));
     cluster.until("the first commit", |progress| progress.frontier_ms > 0).await;
     // Three buckets, so that every host is known.

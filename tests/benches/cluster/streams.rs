@@ -116,6 +116,8 @@ fn options(number: u32, aggregator: String) -> Options {
         port_values: 0,
         sources: vec![SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into(), receive_buffer: 1 << 20 }],
         ecs: EcsOptions::default(),
+        // What is measured is the streams, not a thousand spools on one disk.
+        spool: None,
         tap: None,
         event_clock: None,
     }
