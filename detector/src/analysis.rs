@@ -1,6 +1,7 @@
 //! The actor that scores what is committed and runs the rules. It reads the commit log bucket by bucket, so a restart, or
 //! falling behind, changes nothing in what comes out.
 
+mod amended;
 pub(crate) mod baselines;
 mod snapshot;
 
@@ -13,7 +14,10 @@ use spikewatch_actors::{
     task::Kind,
 };
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::{convert::results::Alert, trace, v1};
+use spikewatch_proto::{
+    convert::results::{Alert, AnomalyRecord},
+    trace, v1,
+};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -32,6 +36,8 @@ use crate::{
 
 /// Warnings that are kept for display.
 const WARNINGS: usize = 100;
+/// Late rows that are scored for one transaction.
+const CORRECTIONS: u32 = 64;
 /// How often the clock is looked at for executions.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -62,6 +68,8 @@ struct Analysis {
     /// Buckets learnt since the last snapshot.
     unsaved: u32,
     finalised: u64,
+    /// Position in the log of the last late row that was scored.
+    late: u64,
     records: u64,
     warnings: VecDeque<String>,
     /// The trace of the newest commit that was looked at (W3C traceparent).
@@ -85,8 +93,9 @@ pub(crate) fn start(
         let warm = warm.filter(|warm| warm.scored() <= parts.resume.scored);
         let baselines = warm.unwrap_or_else(|| Baselines::new(parts.origin.clone()));
         let (warnings, trace, unsaved) = (VecDeque::new(), Arc::default(), 0);
+        let (late, records) = (parts.resume.late, finalised);
         let analysis =
-            Analysis { parts, seams, progress, baselines, unsaved, finalised, records: finalised, warnings, trace };
+            Analysis { parts, seams, progress, baselines, unsaved, finalised, late, records, warnings, trace };
         analysis.run(inbox).await
     });
     (sender, watched)
@@ -147,7 +156,8 @@ impl Analysis {
         Ok(())
     }
 
-    /// Scores all buckets that every shard has committed.
+    /// Scores all buckets that every shard has committed, and what came late: each row after the buckets that were
+    /// committed before it, and before those that weren't. So when it is looked doesn't show in what comes out.
     async fn score_ready(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         loop {
             let committed = self.parts.committed.borrow_and_update().clone();
@@ -161,10 +171,14 @@ impl Analysis {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
+                self.correct(start).await?;
                 let span = tracing::debug_span!("score", bucket = start);
                 trace::follow(&span, &self.trace);
                 self.score(start).instrument(span).await?;
             }
+        }
+        if let Some(scored) = self.baselines.scored() {
+            self.correct(scored.saturating_add(1)).await?;
         }
         self.publish();
         self.save().await
@@ -198,11 +212,7 @@ impl Analysis {
         }
         let end = self.baselines.span().end(start);
         let event_time = self.seams.clock.is_event_time();
-        let finalised_ms = if event_time { end } else { self.seams.clock.now_ms() };
-        for record in &mut records {
-            self.finalised += 1;
-            (record.finalised, record.finalised_ms) = (self.finalised, finalised_ms);
-        }
+        self.finalise(&mut records, end);
         // On an event-time clock executions fall due as buckets end; else the clock runs them.
         let mut executions = if event_time { self.execute(end.saturating_sub(1)) } else { Vec::new() };
         records.iter().for_each(|record| self.parts.executions.offer(record));
@@ -212,6 +222,39 @@ impl Analysis {
         self.unsaved = self.unsaved.saturating_add(1);
         self.records += records.len() as u64;
         self.finish(Finished { scored: Some(start), records, executions, ..Finished::default() }).await
+    }
+
+    /// Scores the late rows of which every shard had committed buckets before `passed` only.
+    async fn correct(&mut self, passed: EventMillis) -> Result<(), StoreError> {
+        let stop = self.seams.tasks.token();
+        loop {
+            let rows = self.parts.store.late(self.late, passed, CORRECTIONS).await?;
+            let (Some(last), false) = (rows.last(), stop.is_cancelled()) else { return Ok(()) };
+            let (position, begun, mut records) = (last.position, Instant::now(), Vec::new());
+            for row in &rows {
+                let scored = self.baselines.correct(&*self.parts.store, row).await?;
+                records.extend(scored.records);
+                self.parts.counters.corrections_not_scored.add(scored.not_modelled);
+                tokio::task::yield_now().await;
+            }
+            self.seams.latencies.record("correct", begun.elapsed());
+            let scored = self.baselines.scored().unwrap_or_default();
+            self.finalise(&mut records, self.baselines.span().end(scored));
+            records.iter().for_each(|record| self.parts.executions.offer(record));
+            (self.late, self.records) = (position, self.records + records.len() as u64);
+            self.parts.counters.late_records.add(records.len() as u64);
+            self.finish(Finished { late: Some(position), records, ..Finished::default() }).await?;
+        }
+    }
+
+    /// Numbers records. On an event-time clock it is `end`, that of the last bucket.
+    fn finalise(&mut self, records: &mut [AnomalyRecord], end: EventMillis) {
+        let clock = &self.seams.clock;
+        let finalised_ms = if clock.is_event_time() { end } else { clock.now_ms() };
+        for record in records {
+            self.finalised += 1;
+            (record.finalised, record.finalised_ms) = (self.finalised, finalised_ms);
+        }
     }
 
     fn execute(&mut self, now: EventMillis) -> Vec<Execution> {
@@ -226,7 +269,7 @@ impl Analysis {
 
     async fn execute_until(&mut self, until: EventMillis) -> Result<(u64, u64), StoreError> {
         let executions = self.execute(until);
-        let counts = (executions.len() as u64, executions.iter().map(|done| done.alerts.len() as u64).sum());
+        let counts = (executions.len() as u64, executions.iter().map(|done| done.made() as u64).sum());
         self.finish(Finished { executions, ..Finished::default() }).await?;
         Ok(counts)
     }
@@ -238,7 +281,7 @@ impl Analysis {
         }
         let (mut alerts, mut young, mut warnings) = (0, 0, Vec::new());
         for done in &finished.executions {
-            alerts += done.alerts.len() as u64;
+            alerts += done.made() as u64;
             young += done.young;
             self.parts.counters.expired.add(done.expired as u64);
             warnings.extend(done.warning.clone());

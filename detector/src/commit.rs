@@ -15,7 +15,7 @@ use spikewatch_proto::{
 
 use crate::{
     cluster::Assignments,
-    store::{CommitWrite, Enrolled, Loaded, LogEntry, OpenWrite, ShardState},
+    store::{CommitWrite, Enrolled, Loaded, LogEntry, LogKind, OpenWrite, ShardState},
 };
 
 /// A commit, checked and ready to be written.
@@ -164,7 +164,7 @@ impl Commits {
     /// # Errors
     /// It is refused.
     pub fn commit(&mut self, commit: Prepared, horizon: Option<EventMillis>) -> Result<Decision, Refused> {
-        let lineage = self.lineage;
+        let (lineage, passed) = (self.lineage, self.frontier());
         let Some(shard) = self.shards.get_mut(commit.shard as usize) else {
             return Refused::because(Reason::Invalid, format!("shard {} is beyond the last", commit.shard));
         };
@@ -196,6 +196,13 @@ impl Commits {
             shard.pairs.retain(|_, pair| pair.bucket >= horizon);
         }
         let members = self.enrol(&commit.pairs);
+        // What is late depends on the commits alone: when a bucket is scored must not show in what comes out.
+        let mut log = commit.log;
+        for entry in log.iter_mut().filter(|entry| entry.kind == LogKind::Correction) {
+            if let Some(passed) = passed.filter(|passed| entry.bucket <= *passed) {
+                entry.kind = LogKind::Late { passed };
+            }
+        }
         Ok(Decision::Apply(CommitWrite {
             shard: commit.shard,
             epoch: commit.epoch.number,
@@ -204,7 +211,7 @@ impl Commits {
             digest: commit.digest,
             pairs: commit.pairs,
             members,
-            log: commit.log,
+            log,
             missing: commit.missing,
         }))
     }

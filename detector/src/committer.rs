@@ -327,7 +327,7 @@ fn count(mut counts: Counts, write: &Write) -> Counts {
         for entry in &commit.log {
             match entry.kind {
                 LogKind::Windows => counts.windows += entry.windows,
-                LogKind::Correction => counts.corrections += entry.windows,
+                LogKind::Correction | LogKind::Late { .. } => counts.corrections += entry.windows,
             }
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! Records are taken in the order they were finalised, not by their bucket's time, so none falls between two executions.
 //! Duplicates go before the cap. What the cap cuts waits for the next execution, and an execution says so.
+//!
+//! A late record, of a correction, makes an alert as any other, or updates the one that its bucket has: a new version with
+//! the new numbers, which takes none of the execution's alerts and never has a lower score. One that comes later than the
+//! look-back makes no alert; the execution tells of them in one sentence.
 
 use std::{
     cmp::Ordering,
@@ -41,7 +45,7 @@ pub struct Execution {
     pub rule_id: String,
     /// When it was due.
     pub at: EventMillis,
-    /// Alerts made, by descending score, then in order of finalisation.
+    /// Alerts made, by descending score, then in order of finalisation; then those updated, of higher versions.
     pub alerts: Vec<Alert>,
     /// Records that wait for the next execution because this one reached its limit.
     pub held_back: usize,
@@ -51,6 +55,14 @@ pub struct Execution {
     pub young: u64,
     /// What a person should know.
     pub warning: Option<String>,
+}
+
+impl Execution {
+    /// Alerts made, without those that were only updated.
+    #[must_use]
+    pub fn made(&self) -> usize {
+        self.alerts.iter().filter(|alert| alert.version == 1).count()
+    }
 }
 
 /// All rules and what they have yet to look at.
@@ -70,8 +82,13 @@ struct Pending {
     /// Up to when its executions have run; none before the first look at the clock.
     last: Option<EventMillis>,
     waiting: Vec<Waiting>,
-    /// Ids of alerts made lately, with their bucket's start.
-    made: BTreeMap<String, EventMillis>,
+    /// By id: the alerts made lately.
+    made: BTreeMap<String, Made>,
+    /// By id: what updates an alert that was made. At most one each.
+    updates: BTreeMap<String, Waiting>,
+    /// Late records that came after the look-back, and the worst of them.
+    belated: u64,
+    worst: Option<AnomalyRecord>,
     runs: BTreeMap<Series, Run>,
     newest: EventMillis,
     young: u64,
@@ -83,6 +100,16 @@ struct Waiting {
     since: EventMillis,
     /// When an execution first saw it.
     seen: Option<EventMillis>,
+}
+
+/// An alert that was made.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    bucket: EventMillis,
+    version: u32,
+    /// Number of the record that it tells of.
+    record: u64,
+    score: f64,
 }
 
 /// Job, site and split value.
@@ -107,6 +134,9 @@ impl Executions {
             last: None,
             waiting: Vec::new(),
             made: BTreeMap::new(),
+            updates: BTreeMap::new(),
+            belated: 0,
+            worst: None,
             runs: BTreeMap::new(),
             newest: 0,
             young: 0,
@@ -129,7 +159,7 @@ impl Executions {
     /// An alert that was made before a restart: its record makes no other.
     pub fn remember(&mut self, alert: &Alert) {
         for pending in self.rules.iter_mut().filter(|pending| pending.rule.id == alert.rule_id) {
-            pending.made.insert(alert.id.clone(), alert.bucket_start);
+            pending.made.insert(alert.id.clone(), Made::from(alert));
         }
     }
 
@@ -169,8 +199,18 @@ impl Executions {
     }
 }
 
+impl From<&Alert> for Made {
+    fn from(alert: &Alert) -> Self {
+        let Alert { bucket_start: bucket, version, record, record_score: score, .. } = *alert;
+        Self { bucket, version, record, score }
+    }
+}
+
 impl Pending {
     fn offer(&mut self, record: &AnomalyRecord) {
+        if record.late && self.update(record) {
+            return;
+        }
         if record.record_score < self.rule.threshold {
             return;
         }
@@ -182,11 +222,40 @@ impl Pending {
             self.young += 1;
             return;
         }
+        if record.late && self.is_belated(record) {
+            self.belated += 1;
+            if self.worst.as_ref().is_none_or(|worst| worst.record_score < record.record_score) {
+                self.worst = Some(record.clone());
+            }
+            return;
+        }
         let id = alert::id(&self.rule, record);
         if self.made.contains_key(&id) || self.waiting.iter().any(|waiting| waiting.id == id) {
             return;
         }
         self.waiting.push(Waiting { id, record: record.clone(), since, seen: None });
+    }
+
+    /// Takes a late record that tells of a bucket of which an alert was made, or is about to be. True if it did.
+    fn update(&mut self, record: &AnomalyRecord) -> bool {
+        let id = alert::id(&self.rule, record);
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
+            waiting.record = never_lower(record, waiting.record.record_score);
+            return true;
+        }
+        let Some(made) = self.made.get(&id).copied() else { return false };
+        // Else that version tells of it already: it was made before a restart.
+        if record.finalised > made.record {
+            let since = self.extend_run(record);
+            let record = never_lower(record, made.score);
+            self.updates.insert(id.clone(), Waiting { id, record, since, seen: None });
+        }
+        true
+    }
+
+    fn is_belated(&self, record: &AnomalyRecord) -> bool {
+        let end = record.bucket_span.end(record.bucket_start);
+        record.finalised_ms.saturating_sub(end) > self.rule.look_back_ms()
     }
 
     /// Start of the first of the consecutive buckets over the threshold that end with this record's.
@@ -201,7 +270,7 @@ impl Pending {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || self.young > 0
+        !self.waiting.is_empty() || self.young > 0 || !self.updates.is_empty() || self.belated > 0
     }
 
     /// When the next execution is due: a whole number of intervals since 1970.
@@ -239,14 +308,23 @@ impl Pending {
             let finding = Finding { record: &waiting.record, since: waiting.since, related };
             alert::make(&self.rule, &waiting.id, &finding, number, at)
         };
-        let alerts: Vec<Alert> = now.iter().map(make).collect();
+        let mut alerts: Vec<Alert> = now.iter().map(make).collect();
+        let made = alerts.len();
+        let updates = std::mem::take(&mut self.updates);
+        alerts.extend(updates.values().map(|update| {
+            let version = self.made.get(&update.id).map_or(1, |made| made.version);
+            Alert { version: version.saturating_add(1), ..make(update) }
+        }));
         drop(together);
         for waiting in &mut self.waiting {
             waiting.seen.get_or_insert(at);
         }
-        self.made.extend(now.into_iter().map(|waiting| (waiting.id, waiting.record.bucket_start)));
+        self.made.extend(alerts.iter().map(|alert| (alert.id.clone(), Made::from(alert))));
         self.forget();
         let held_back = self.waiting.len();
+        let mut warnings = warnings(made, held_back, expired);
+        warnings.extend(digest(std::mem::take(&mut self.belated), self.worst.take().as_ref()));
+        let warning = (!warnings.is_empty()).then(|| format!("{}: {}", self.rule.name, warnings.join(" ")));
         Execution {
             number,
             rule_id: self.rule.id.clone(),
@@ -254,7 +332,7 @@ impl Pending {
             held_back,
             expired,
             young: std::mem::take(&mut self.young),
-            warning: warning(&self.rule, alerts.len(), held_back, expired),
+            warning,
             alerts,
         }
     }
@@ -264,7 +342,7 @@ impl Pending {
         let newest = self.newest;
         self.runs.retain(|_, run| newest.saturating_sub(run.last) <= 2 * 86_400_000);
         let keep = self.rule.look_back_ms().saturating_mul(4);
-        self.made.retain(|_, bucket| newest.saturating_sub(*bucket) <= keep);
+        self.made.retain(|_, made| newest.saturating_sub(made.bucket) <= keep);
     }
 }
 
@@ -278,7 +356,25 @@ fn incident(record: &AnomalyRecord) -> (EventMillis, String, String) {
     (record.bucket_start, site, value)
 }
 
-fn warning(rule: &Rule, made: usize, held_back: usize, expired: usize) -> Option<String> {
+/// What corrections add to a bucket makes it no less unusual, whatever has been learnt since.
+fn never_lower(record: &AnomalyRecord, score: f64) -> AnomalyRecord {
+    AnomalyRecord { record_score: record.record_score.max(score), ..record.clone() }
+}
+
+/// What is said of late records that came after the look-back.
+fn digest(belated: u64, worst: Option<&AnomalyRecord>) -> Option<String> {
+    let worst = worst?;
+    let (_, site, value) = series(worst);
+    let (AnomalyRecord { job, record_score, bucket_start, .. }, value) = (worst, format!("{site} {value}"));
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(*bucket_start).ok()?).ok()?;
+    Some(format!(
+        "{belated} anomaly records of corrections came later than the look-back and made no alert; the worst is of {job}, \
+         {}, in the bucket of {time}: score {record_score:.1}.",
+        value.trim()
+    ))
+}
+
+fn warnings(made: usize, held_back: usize, expired: usize) -> Vec<String> {
     let mut parts = Vec::new();
     if held_back > 0 {
         parts.push(format!(
@@ -288,7 +384,7 @@ fn warning(rule: &Rule, made: usize, held_back: usize, expired: usize) -> Option
     if expired > 0 {
         parts.push(format!("{expired} anomaly records waited longer than the look-back and made no alert."));
     }
-    (!parts.is_empty()).then(|| format!("{}: {}", rule.name, parts.join(" ")))
+    parts
 }
 
 #[cfg(test)]

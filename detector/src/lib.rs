@@ -172,6 +172,8 @@ impl Handle {
             executions: progress.executions,
             series: progress.series,
             not_modelled: self.counters.not_modelled.get(),
+            late_records: self.counters.late_records.get(),
+            corrections_not_scored: self.counters.corrections_not_scored.get(),
             fell_silent: self.counters.fell_silent.get(),
             silent: committed.silent.len() as u64,
             frontier_ms: committed.frontier.unwrap_or(0),

@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) refusals: Counter,
     pub(crate) records_cut: Counter,
     pub(crate) not_modelled: Counter,
+    pub(crate) late_records: Counter,
+    pub(crate) corrections_not_scored: Counter,
     pub(crate) fell_silent: Counter,
     pub(crate) expired: Counter,
     pub(crate) retention_failures: Counter,
@@ -61,6 +63,10 @@ pub struct DetectorMetrics {
     pub series: u64,
     /// Windows without a series because the limit is reached.
     pub not_modelled: u64,
+    /// Anomaly records that corrections of scored buckets gave.
+    pub late_records: u64,
+    /// Late windows that no series was asked about: their key has none, or they came too late.
+    pub corrections_not_scored: u64,
     /// Times that a collector fell silent.
     pub fell_silent: u64,
     /// Collectors that are silent now.

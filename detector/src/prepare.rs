@@ -48,7 +48,7 @@ pub fn commit(mut message: v1::Commit, shape: &Shape) -> Result<Prepared, Invali
     for ((kind, part), rows) in windows.chain(corrections).zip(rows) {
         let bucket = part.bucket_start_ms;
         let bytes = part.windows.as_ref().map(v1::Windows::encode_to_vec).unwrap_or_default();
-        for next in [kind as u64, bucket, rapidhash_v3(&bytes)] {
+        for next in [u64::from(kind.is_correction()), bucket, rapidhash_v3(&bytes)] {
             digest = rapidhash_v3([digest.to_le_bytes(), next.to_le_bytes()].as_flattened());
         }
         if rows > 0 {

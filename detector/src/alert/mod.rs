@@ -58,6 +58,7 @@ pub fn make(rule: &Rule, id: &str, finding: &Finding<'_>, execution: u64, now: E
         document: document::of(rule, id, finding, &likely, &reason, execution, now),
         reason,
         execution,
+        record: record.finalised,
     }
 }
 

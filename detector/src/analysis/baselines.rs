@@ -8,17 +8,21 @@ use spikewatch_domain::{record::EventMillis, span::Span};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::amended::Amended;
 use crate::{
     job::Job,
     prepare,
     scoring::{Bucket, Scored, Scoring},
-    store::{LogKind, Store, StoreError},
+    store::{LateEntry, LogKind, Store, StoreError},
 };
 
 /// Buckets that are looked up at once.
 const BUCKETS: u32 = 256;
 /// Windows and series that are scored between two awaits; more go to a thread of their own.
 const AT_ONCE: u64 = 5000;
+/// Corrections of a bucket that lies further behind the last one scored are not scored, ms: what a series knows now says
+/// little of it.
+const LATEST_MS: u64 = 2 * 86_400_000;
 
 /// What they are made from.
 #[derive(Debug, Clone)]
@@ -40,18 +44,19 @@ pub(crate) struct Baselines {
     scoring: Scoring,
     /// Start of the last bucket learnt.
     scored: Option<EventMillis>,
+    amended: Amended,
 }
 
 impl Baselines {
     /// Nothing learnt.
     pub(crate) fn new(origin: Origin) -> Self {
         let scoring = Scoring::new(&origin.jobs, origin.span, origin.max_series);
-        Self { origin, scoring, scored: None }
+        Self { origin, scoring, scored: None, amended: Amended::default() }
     }
 
     /// As they were after that bucket.
     pub(super) fn at(origin: Origin, scoring: Scoring, bucket: EventMillis) -> Self {
-        Self { origin, scoring, scored: Some(bucket) }
+        Self { origin, scoring, scored: Some(bucket), amended: Amended::default() }
     }
 
     /// What they have learnt.
@@ -109,7 +114,7 @@ impl Baselines {
                 if stop.is_cancelled() {
                     return Ok(learnt);
                 }
-                self.score(store, start).await?;
+                self.learn(read(store, start).await?).await?;
                 learnt = learnt.saturating_add(1);
             }
             tokio::task::yield_now().await;
@@ -136,13 +141,37 @@ impl Baselines {
     /// The store can't be read, and nothing was learnt; or scoring failed, and the baselines are lost.
     pub(crate) async fn score(&mut self, store: &dyn Store, start: EventMillis) -> Result<Scored, StoreError> {
         let bucket = read(store, start).await?;
-        let scored = self.learn(bucket).await?;
+        if self.scoring.is_global() {
+            self.amended.scored(start, &bucket.rows);
+        }
+        self.learn(bucket).await
+    }
+
+    /// Scores a row of late deltas and learns nothing. Rows come in the order of the log, each once, and each after the
+    /// buckets that every shard had committed before it. Windows that lie too far behind aren't scored; they count as not
+    /// modelled.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub(super) async fn correct(&mut self, store: &dyn Store, late: &LateEntry) -> Result<Scored, StoreError> {
+        if self.scored.is_none_or(|scored| scored.saturating_sub(late.entry.bucket) > LATEST_MS) {
+            return Ok(Scored { not_modelled: late.entry.windows, ..Scored::default() });
+        }
+        let correction = self.amended.correct(store, late, self.scoring.is_global()).await?;
+        Ok(self.scoring.correct(&correction))
+    }
+
+    async fn learn(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
+        let start = bucket.start;
+        // Of a bucket that only late corrections are known of, nothing was known when it was its turn.
+        let known = !bucket.rows.is_empty() || !bucket.missing.is_empty();
+        let scored = if known { self.learn_known(bucket).await? } else { Scored::default() };
         self.scored = Some(start);
         Ok(scored)
     }
 
     /// A large bucket is scored on a thread of its own, so that it doesn't keep others from theirs.
-    async fn learn(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
+    async fn learn_known(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
         if self.scoring.series() + bucket.rows.len() as u64 <= AT_ONCE {
             return Ok(self.scoring.score(bucket));
         }
@@ -165,7 +194,7 @@ impl Baselines {
 async fn read(store: &dyn Store, start: EventMillis) -> Result<Bucket, StoreError> {
     let (log, missing) = store.log(start).await?;
     let mut bucket = Bucket { start, ..Bucket::default() };
-    for entry in log.iter().filter(|entry| entry.kind == LogKind::Windows) {
+    for entry in log.iter().filter(|entry| !matches!(entry.kind, LogKind::Late { .. })) {
         bucket.rows.extend(prepare::rows(entry)?);
     }
     bucket.missing = missing.iter().filter_map(|site| site.parse().ok()).collect();

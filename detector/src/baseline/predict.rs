@@ -244,7 +244,8 @@ impl Compact {
         let channels = [surprise, surprise_12, surprise_48, marginal];
 
         // Against the usual daily maxima.
-        let new_day = place.day != self.day;
+        // A bucket that was learnt before is looked at again when a correction comes: its day doesn't begin anew.
+        let new_day = place.day != self.day && (self.buckets == 0 || t > self.newest);
         let closed = new_day.then(|| self.close_day(place.slots)).flatten();
         let (location, scale) = closed.map_or((self.location, self.scale), |day| (day.location, day.scale));
         let mut t_values = [0.0; CHANNELS];

@@ -197,3 +197,28 @@ fn frontiers_forget_what_is_never_asked_for_again() {
     commits.commit(Prepared { pairs: vec![pair], ..commit(1, no + 1, 115) }, None).unwrap();
     assert_eq!(pairs(&commits).len(), 7, "those of buckets 15 to 20, and the new one");
 }
+
+#[test]
+fn a_correction_is_late_once_every_shard_has_committed_its_bucket() {
+    let (mut commits, now) = (fresh(), assignments());
+    commits.open(&open("a1", 1), &now).unwrap();
+    commits.open(&v1::OpenShard { shard: 1, ..open("a1", 1) }, &now).unwrap();
+    let mut kinds = |shard, commit_no, bucket: u64, corrected: u64| {
+        let correction =
+            LogEntry { bucket: corrected * QUARTER, kind: LogKind::Correction, windows: 1, blob: Vec::new() };
+        let pairs = Vec::new();
+        let commit =
+            Prepared { shard, first_windows: None, pairs, log: vec![correction], ..commit(1, commit_no, bucket) };
+        match commits.commit(commit, None).unwrap() {
+            Decision::Apply(write) => write.log[0].kind,
+            Decision::Repeat => panic!("it is new"),
+        }
+    };
+    assert_eq!(kinds(0, 1, 5, 5), LogKind::Correction, "the other shard has nothing yet");
+    // The commit itself completes bucket 4: whatever is in it is scored with its windows.
+    assert_eq!(kinds(1, 1, 4, 4), LogKind::Correction);
+    assert_eq!(kinds(0, 2, 5, 4), LogKind::Late { passed: 4 * QUARTER });
+    assert_eq!(kinds(0, 3, 5, 5), LogKind::Correction);
+    assert_eq!(kinds(1, 2, 5, 5), LogKind::Correction);
+    assert_eq!(kinds(1, 3, 5, 3), LogKind::Late { passed: 5 * QUARTER });
+}

@@ -201,3 +201,57 @@ proptest! {
         prop_assert_eq!(ids.len() + expired, wanted.len());
     }
 }
+
+fn late(finalised: u64, bucket: u64, score: f64) -> AnomalyRecord {
+    AnomalyRecord { late: true, finalised_ms: (bucket + 2) * QUARTER, ..record(finalised, bucket, 1, score) }
+}
+
+#[test]
+fn a_correction_raises_the_version_of_its_alert_takes_none_of_the_limit_and_never_lowers_it() {
+    let mut executions = executions();
+    executions.offer(&record(1, 1000, 1, 90.0));
+    let first = executions.advance(1001 * QUARTER).remove(0).alerts.remove(0);
+    assert_eq!((first.version, first.record), (1, 1));
+    executions.offer(&late(2, 1000, 20.0));
+    executions.offer(&AnomalyRecord { actual: 7e9, ..late(3, 1000, 60.0) });
+    (0..120).for_each(|host| executions.offer(&record(host + 4, 1001, host + 2, 80.0)));
+    let done = executions.advance(1002 * QUARTER).remove(0);
+    assert_eq!((done.made(), done.alerts.len(), done.held_back), (100, 101, 20));
+    let second = done.alerts.last().unwrap();
+    assert_eq!((&second.id, second.version, second.record, second.record_score), (&first.id, 2, 3, 90.0));
+    assert!(second.document.contains("\"late\":true") && second.document.contains("\"actual\":7000000000"));
+    // After a restart the alert is known with what it tells of.
+    let mut restarted = super::tests::executions();
+    restarted.remember(second);
+    restarted.offer(&late(3, 1000, 60.0));
+    assert_eq!(restarted.advance(1003 * QUARTER), []);
+    restarted.offer(&late(4, 1000, 95.0));
+    let third = restarted.advance(1004 * QUARTER).remove(0).alerts.remove(0);
+    assert_eq!((third.version, third.record_score), (3, 95.0));
+}
+
+#[test]
+fn a_late_record_makes_an_alert_within_the_look_back_and_is_told_of_in_a_sentence_beyond() {
+    let mut executions = executions();
+    executions.offer(&late(1, 1000, 90.0));
+    let belated = |finalised, score| AnomalyRecord { finalised_ms: 1002 * QUARTER, ..late(finalised, 900, score) };
+    executions.offer(&belated(2, 80.0));
+    executions.offer(&AnomalyRecord { value: "10.9.9.9".into(), ..belated(3, 99.5) });
+    executions.offer(&belated(4, 74.0));
+    let done = executions.advance(1002 * QUARTER).remove(0);
+    assert_eq!((done.made(), done.alerts[0].version), (1, 1));
+    let warning = done.warning.unwrap();
+    let said = ": 2 anomaly records of corrections came later than the look-back and made no alert; the worst is of \
+                high_bytes_out_by_host, berlin 10.9.9.9, in the bucket of 1970-01-10T09:00:00Z: score 99.5.";
+    assert!(warning.ends_with(said), "{warning}");
+    assert_eq!(executions.advance(1003 * QUARTER), []);
+}
+
+#[test]
+fn a_correction_before_the_execution_only_changes_the_numbers() {
+    let mut executions = executions();
+    executions.offer(&record(1, 1000, 1, 90.0));
+    executions.offer(&AnomalyRecord { actual: 7e9, ..late(2, 1000, 85.0) });
+    let alert = executions.advance(1001 * QUARTER).remove(0).alerts.remove(0);
+    assert_eq!((alert.version, alert.record, alert.record_score), (1, 2, 90.0));
+}

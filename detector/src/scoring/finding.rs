@@ -19,6 +19,9 @@ use crate::{baseline::multi_bucket_impact, job::Split};
 /// From this score on, a record carries the other measures of its window.
 const EXPLAIN_FROM: f64 = 25.0;
 
+/// A value that rose by this factor since it was last told is told again, though its score stays.
+const NEWS: f64 = 1.1;
+
 /// A window that all jobs of its split have judged and none has learnt.
 #[derive(Debug)]
 pub(super) struct Judged<'a> {
@@ -31,6 +34,8 @@ pub(super) struct Judged<'a> {
     pub(super) judges: &'a [Judge],
     /// One per job.
     pub(super) verdicts: &'a [Verdict],
+    /// If it is late: the verdicts on what was known of it before.
+    pub(super) before: Option<&'a [Verdict]>,
 }
 
 impl Judged<'_> {
@@ -42,9 +47,15 @@ impl Judged<'_> {
             let own = contributors::of(self.input.window);
             self.input.extra.iter().cloned().chain(own).collect::<Vec<_>>()
         });
-        for ((judge, verdict), own) in self.judges.iter().zip(self.verdicts).zip(records) {
-            if verdict.score >= LEAST_SCORE {
-                own.extend(self.record(judge, verdict, &companions, || contributors.clone()));
+        for (((judge, verdict), own), job) in self.judges.iter().zip(self.verdicts).zip(records).zip(0..) {
+            let before = self.before.and_then(|before| before.get(job));
+            if verdict.score >= LEAST_SCORE && before.is_none_or(|before| is_news(before, verdict)) {
+                let record = self.record(judge, verdict, &companions, || contributors.clone());
+                own.extend(record.map(|record| AnomalyRecord {
+                    late: before.is_some(),
+                    initial_record_score: before.map_or(record.initial_record_score, |before| before.score),
+                    ..record
+                }));
             }
         }
     }
@@ -102,6 +113,14 @@ impl Judged<'_> {
         };
         self.judges.iter().zip(self.verdicts).map(say).collect()
     }
+}
+
+/// A window is corrected many times, mostly by little. Whether a correction is told depends on its window before and
+/// after it alone, and on steps that don't move, so that many small ones are told as well.
+fn is_news(before: &Verdict, after: &Verdict) -> bool {
+    let size = |verdict: &Verdict| (libm::log1p(verdict.actual) / libm::log1p(NEWS - 1.0)).floor();
+    let (points, sizes) = ((before.score.floor(), after.score.floor()), (size(before), size(after)));
+    after.score >= before.score && (points.1 > points.0 || sizes.1 > sizes.0)
 }
 
 fn value_text(site: &SiteName, subject: &Subject) -> String {

@@ -56,10 +56,15 @@ impl Judge {
 
     /// The job's value of a window, counted for the fleet.
     pub(super) fn count(&mut self, window: &Window) -> Value {
-        let count = self.job.value(window);
-        let value = Value { count, logarithm: libm::log1p(count as f64) };
+        let value = self.value(window);
         self.fleet.add(value.logarithm);
         value
+    }
+
+    /// The job's value of a window.
+    pub(super) fn value(&self, window: &Window) -> Value {
+        let count = self.job.value(window);
+        Value { count, logarithm: libm::log1p(count as f64) }
     }
 
     /// Judges a value of the bucket that starts at `t` (s).

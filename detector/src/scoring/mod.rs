@@ -8,6 +8,7 @@ mod contributors;
 mod finding;
 mod fleet;
 mod judge;
+mod late;
 mod series;
 mod sites;
 pub mod state;
@@ -23,6 +24,7 @@ use spikewatch_domain::{
 };
 use spikewatch_proto::convert::results::AnomalyRecord;
 
+pub use self::late::{Change, Correction};
 use self::{
     sites::{Presence, Sites},
     table::Table,
@@ -65,7 +67,7 @@ pub struct Scored {
     pub records: Vec<AnomalyRecord>,
     /// Records beyond [`MAX_RECORDS`], which were left out.
     pub cut: u64,
-    /// Windows whose key has no series because the limit is reached.
+    /// Windows whose key has no series: because the limit is reached; and of a correction also because it is new.
     pub not_modelled: u64,
 }
 
@@ -154,6 +156,7 @@ impl Scoring {
 }
 
 /// The sum of the site windows.
+#[derive(Default)]
 struct Global {
     window: Window,
     sites: Vec<spikewatch_proto::convert::results::Contributor>,

@@ -168,6 +168,32 @@ impl Table {
         }
     }
 
+    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it; learns nothing. False if
+    /// its key has no series.
+    pub(super) fn judge_again(
+        &self,
+        start: EventMillis,
+        input: &Input<'_>,
+        before: &Window,
+        learn: bool,
+        records: &mut Vec<AnomalyRecord>,
+    ) -> bool {
+        let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
+        let Some((_, _, models)) = found else { return false };
+        let judge = |window: &Window| -> Vec<Verdict> {
+            let judged = models.iter().zip(&self.judges);
+            judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
+        };
+        let (verdicts, before) = (judge(input.window), judge(before));
+        let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
+        let before = Some(before.as_slice());
+        let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before };
+        let mut own = vec![Vec::new(); judges.len()];
+        judged.tell(&mut own);
+        records.extend(own.into_iter().flatten());
+        true
+    }
+
     /// Series of sites that were silent for a while and are back were 0 meanwhile.
     fn return_from_silence(&mut self, presence: &[Presence]) {
         let zeros = |site: u32| match presence.get(site as usize) {
@@ -217,7 +243,8 @@ impl Table {
         self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
         if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
             let (judges, verdicts) = (&self.judges, &self.verdicts);
-            let judged = Judged { start, span: self.span, split: self.split, input, learn, judges, verdicts };
+            let (span, split, before) = (self.span, self.split, None);
+            let judged = Judged { start, span, split, input, learn, judges, verdicts, before };
             judged.tell(records);
         }
         if learn {

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use spikewatch_domain::window::{Counters, Peer, Service, Share};
+use spikewatch_domain::window::{Counters, Measure, Peer, Service, Share};
 
 use super::*;
 
@@ -122,6 +122,92 @@ fn series_have_a_limit_that_shows() {
     let scored = scoring.score(bucket(0, |n| usual(0, n)));
     assert_eq!(scored.not_modelled, 2);
     assert_eq!(scoring.series(), 3 * 6 + 2);
+}
+
+/// A correction of host 3 and its site, from that many events to that many.
+fn correction(at: u64, before: u64, after: u64) -> Correction {
+    let change = |subject: Subject, more: u64| {
+        let (before, after) = (before + more, after + more);
+        let site = "a".parse().unwrap();
+        Change { site, subject, before: window(before), after: window(after), incomplete: false }
+    };
+    let others = (1..=5).filter(|host| *host != 3).map(|host| usual(at, host)).sum();
+    let sites = (vec![row("a", Subject::Site, before + others)], vec![row("a", Subject::Site, after + others)]);
+    Correction {
+        start: at * QUARTER,
+        changes: vec![change(host(3), 0), change(Subject::Site, others)],
+        sites: Some(sites),
+    }
+}
+
+#[test]
+fn a_spike_that_comes_late_is_found_as_it_would_have_been_and_not_learnt() {
+    let (mut scoring, at) = (scoring(), 96 * 14 + 40);
+    run(&mut scoring, 0..at);
+    let spike = bucket(at, |n| if n == 3 { 80_000 } else { usual(at, n) });
+    let mut in_time = super::tests::scoring();
+    run(&mut in_time, 0..at);
+    let expected = in_time.score(spike).records;
+    // The bucket comes without the host, which is learnt as 0, and two more follow.
+    let mut without = bucket(at, |n| usual(at, n));
+    without.rows.retain(|row| row.subject != host(3));
+    scoring.score(without);
+    run(&mut scoring, at + 1..at + 3);
+    let known: Vec<_> = scoring.stored().collect();
+    let found = scoring.correct(&correction(at, 0, 80_000)).records;
+    assert_eq!(known, scoring.stored().collect::<Vec<_>>(), "nothing is learnt");
+    assert!(found.iter().all(|record| record.late));
+    let key = |record: &AnomalyRecord| (record.job.clone(), record.value.clone());
+    for record in expected.iter().filter(|record| record.record_score > 20.0) {
+        let late = found.iter().find(|late| key(late) == key(record)).unwrap();
+        assert_eq!((late.actual, late.bucket_start), (record.actual, record.bucket_start));
+        assert!((late.record_score - record.record_score).abs() < 8.0, "{late:?} {record:?}");
+    }
+    assert!(found.iter().any(|record| record.job == "high_count_network_events"), "the global series too");
+}
+
+#[test]
+fn corrections_of_a_past_day_are_judged_at_their_time_of_day() {
+    let (mut scoring, at) = (scoring(), 96 * 14);
+    // A backup every night at 2: it is no news then, and it is at noon.
+    let nightly = |at: u64, host: u64| if host == 3 && at % 96 == 8 { 50_000 } else { usual(at, host) };
+    for at in 0..at {
+        scoring.score(bucket(at, |host| nightly(at, host)));
+    }
+    let score = |slot: u64| {
+        let found = scoring.correct(&correction(96 * 13 + slot, usual(0, 3), 50_000)).records;
+        let by_host = found.into_iter().filter(|record| record.value == "10.0.0.3");
+        by_host.map(|record| record.record_score).fold(0.0, f64::max)
+    };
+    assert!(score(8) < 30.0 && score(48) > 60.0, "{} {}", score(8), score(48));
+}
+
+#[test]
+fn small_corrections_are_told_together_and_not_each() {
+    let (mut scoring, at) = (scoring(), 96 * 14);
+    run(&mut scoring, 0..at + 1);
+    let mut told = Vec::new();
+    for step in 0..90u64 {
+        let (before, after) = (1000 * step, 1000 * (step + 1));
+        let found = scoring.correct(&correction(at, before, after)).records;
+        told.extend(found.into_iter().filter(|r| r.value == "10.0.0.3" && r.measure == Measure::Events));
+    }
+    assert!((10..60).contains(&told.len()), "{}", told.len());
+    let last = told.last().unwrap();
+    assert!(last.actual > 90_000.0 / 1.1 && last.record_score > 75.0, "{last:?}");
+    let silent = scoring.correct(&correction(at, usual(at, 3), usual(at, 3) + 1)).records;
+    assert_eq!(silent, []);
+}
+
+#[test]
+fn corrections_of_what_has_no_series_are_counted() {
+    let mut scoring = scoring();
+    run(&mut scoring, 0..200);
+    let mut unknown = correction(199, 0, 5);
+    unknown.changes[0].subject = host(99);
+    assert_eq!(scoring.correct(&unknown).not_modelled, 1);
+    unknown.changes[1].site = "b".parse().unwrap();
+    assert_eq!(scoring.correct(&unknown).not_modelled, 2);
 }
 
 proptest! {

@@ -12,8 +12,8 @@ use spikewatch_proto::{
 };
 
 use super::{
-    Answer, Claim, Enrolled, Finished, Kept, Leader, Loaded, LogEntry, Parcel, Range, Resume, Settled, SnapshotId,
-    Store, StoreError, StoreOptions, Term, Write,
+    Answer, Claim, Enrolled, Finished, Kept, LateEntry, Leader, Loaded, LogEntry, Parcel, Range, Resume, Settled,
+    SnapshotId, Store, StoreError, StoreOptions, Term, Write,
     error::damaged,
     lineage,
     mark::{self, Standing},
@@ -250,6 +250,14 @@ impl Store for Database {
 
     fn log(&self, bucket: EventMillis) -> Answer<'_, (Vec<LogEntry>, Vec<String>)> {
         Box::pin(async move { read::log(&mut self.engine.read().await?, bucket).await })
+    }
+
+    fn late(&self, after: u64, passed: EventMillis, limit: u32) -> Answer<'_, Vec<LateEntry>> {
+        Box::pin(async move { read::late(&mut self.engine.read().await?, after, passed, limit).await })
+    }
+
+    fn earlier(&self, bucket: EventMillis, shard: Option<u32>, position: u64) -> Answer<'_, Vec<LogEntry>> {
+        Box::pin(async move { read::earlier(&mut self.engine.read().await?, bucket, shard, position).await })
     }
 
     fn finish(&self, term: Term, finished: Finished) -> Answer<'_, ()> {

@@ -197,7 +197,7 @@ const SHARDS: &str = "SELECT shard.*, (SELECT COUNT(*) FROM pair WHERE pair.shar
     FROM shard ORDER BY shard";
 
 const BUCKETS: &str = "SELECT bucket, CAST(SUM(CASE WHEN kind = 0 THEN windows ELSE 0 END) AS BIGINT) AS windows,
-    CAST(SUM(CASE WHEN kind = 1 THEN windows ELSE 0 END) AS BIGINT) AS corrections,
+    CAST(SUM(CASE WHEN kind > 0 THEN windows ELSE 0 END) AS BIGINT) AS corrections,
     CAST(SUM(LENGTH(blob)) AS BIGINT) AS bytes,
     (SELECT COUNT(*) FROM missing WHERE missing.bucket = commit_log.bucket) AS missing
     FROM commit_log GROUP BY bucket ORDER BY bucket DESC LIMIT $1";

@@ -105,6 +105,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn buckets(&self, after: Option<EventMillis>, up_to: EventMillis, limit: u32) -> Answer<'_, Vec<EventMillis>>;
     /// The commit log of one bucket in (shard, commit) order, and the sites that it misses a member of.
     fn log(&self, bucket: EventMillis) -> Answer<'_, (Vec<LogEntry>, Vec<String>)>;
+    /// Late rows after a position of which every shard had committed buckets before `passed` only, in the order of the log.
+    fn late(&self, after: u64, passed: EventMillis, limit: u32) -> Answer<'_, Vec<LateEntry>>;
+    /// The commit log of one bucket before a position, of one shard or of all, in (shard, commit) order.
+    fn earlier(&self, bucket: EventMillis, shard: Option<u32>, position: u64) -> Answer<'_, Vec<LogEntry>>;
     /// Writes what scoring a bucket gave. An alert replaces an older version of itself only.
     fn finish(&self, term: Term, finished: Finished) -> Answer<'_, ()>;
     /// Anomaly records of the range after number `after`, in order of finalisation.

@@ -22,7 +22,9 @@ pub(super) async fn prune(work: &mut Work, kept: Kept, before: u64, limit: u32) 
 fn statements(kept: Kept) -> &'static [&'static str] {
     match kept {
         Kept::Windows => &[
-            "DELETE FROM commit_log WHERE id IN (SELECT id FROM commit_log WHERE bucket < $1 ORDER BY bucket LIMIT $2)",
+            // The newest row stays, or SQLite would give its number to another.
+            "DELETE FROM commit_log WHERE id IN (SELECT id FROM commit_log WHERE bucket < $1
+             AND id < (SELECT MAX(id) FROM commit_log) ORDER BY bucket LIMIT $2)",
             "DELETE FROM missing WHERE (bucket, site, collector) IN
              (SELECT bucket, site, collector FROM missing WHERE bucket < $1 ORDER BY bucket LIMIT $2)",
             "DELETE FROM site_total WHERE (shard, bucket, site) IN

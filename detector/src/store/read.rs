@@ -14,7 +14,7 @@ use spikewatch_proto::{
 };
 
 use super::{
-    Counts, Enrolled, Loaded, LogEntry, LogKind, Range, Resume, ShardState, StoreError,
+    Counts, Enrolled, LateEntry, Loaded, LogEntry, LogKind, Range, Resume, ShardState, StoreError,
     error::damaged,
     lineage,
     sql::{Row, Value, Work, sql},
@@ -80,10 +80,11 @@ pub(super) async fn resume(work: &mut Work) -> Read<Resume> {
                 (SELECT COUNT(*) FROM alert) AS alerts, (SELECT COALESCE(MAX(number), 0) FROM execution) AS execution";
     let scored = counter(work, "scored").await?;
     let Some(row) = work.row(sql(last)).await? else { return Ok(Resume { scored, ..Resume::default() }) };
+    let late = counter(work, "late").await?.unwrap_or(0);
     // What was pruned leaves its number behind.
     let finalised = counter(work, "finalised").await?.unwrap_or(0).max(row.number("finalised")?);
     let execution = counter(work, "execution").await?.unwrap_or(0).max(row.number("execution")?);
-    Ok(Resume { scored, finalised, alerts: row.number("alerts")?, execution })
+    Ok(Resume { scored, finalised, alerts: row.number("alerts")?, execution, late })
 }
 
 pub(super) async fn buckets(
@@ -101,15 +102,54 @@ pub(super) async fn buckets(
 }
 
 pub(super) async fn log(work: &mut Work, bucket: EventMillis) -> Read<(Vec<LogEntry>, Vec<String>)> {
-    let entries = sql("SELECT kind, windows, blob FROM commit_log WHERE bucket = $1 ORDER BY shard, commit_no, id");
-    let entry = |row: &Row| {
-        let kind = if row.number("kind")? == 0 { LogKind::Windows } else { LogKind::Correction };
-        Ok(LogEntry { bucket, kind, windows: row.number("windows")?, blob: row.bytes("blob")?.to_vec() })
-    };
-    let entries = work.rows(entries.bind(bucket)).await?.iter().map(entry).collect::<Read<_>>()?;
+    let statement =
+        sql("SELECT kind, passed, windows, blob FROM commit_log WHERE bucket = $1 ORDER BY shard, commit_no, id");
+    let entries = work.rows(statement.bind(bucket)).await?;
+    let entries = entries.iter().map(|row| entry(row, bucket)).collect::<Read<_>>()?;
     let missing =
         work.rows(sql("SELECT DISTINCT site FROM missing WHERE bucket = $1 ORDER BY site").bind(bucket)).await?;
     Ok((entries, missing.iter().map(|row| Ok(row.text("site")?.to_owned())).collect::<Read<_>>()?))
+}
+
+pub(super) async fn late(work: &mut Work, after: u64, passed: EventMillis, limit: u32) -> Read<Vec<LateEntry>> {
+    let statement = sql("SELECT id, shard, bucket, kind, passed, windows, blob FROM commit_log
+         WHERE kind = 2 AND id > $1 AND passed < $2 ORDER BY id LIMIT $3")
+    .bind(after)
+    .bind(passed.min(i64::MAX as u64))
+    .bind(limit);
+    let late = |row: &Row| {
+        let shard = row.number("shard")?;
+        let shard = u32::try_from(shard).map_err(|_| damaged("a shard", format!("its number {shard} is too large")))?;
+        let entry = entry(row, row.number("bucket")?)?;
+        Ok(LateEntry { position: row.number("id")?, shard, entry })
+    };
+    work.rows(statement).await?.iter().map(late).collect()
+}
+
+pub(super) async fn earlier(
+    work: &mut Work,
+    bucket: EventMillis,
+    shard: Option<u32>,
+    position: u64,
+) -> Read<Vec<LogEntry>> {
+    let (first, last) = shard.map_or((0, u32::MAX), |shard| (shard, shard));
+    let statement = sql("SELECT kind, passed, windows, blob FROM commit_log
+         WHERE bucket = $1 AND shard >= $2 AND shard <= $3 AND id < $4 ORDER BY shard, commit_no, id")
+    .bind(bucket)
+    .bind(first)
+    .bind(last)
+    .bind(position);
+    work.rows(statement).await?.iter().map(|row| entry(row, bucket)).collect()
+}
+
+fn entry(row: &Row, bucket: EventMillis) -> Read<LogEntry> {
+    let kind = match row.number("kind")? {
+        0 => LogKind::Windows,
+        1 => LogKind::Correction,
+        2 => LogKind::Late { passed: row.number("passed")? },
+        other => return Err(damaged("the commit log", format!("a row is of kind {other}"))),
+    };
+    Ok(LogEntry { bucket, kind, windows: row.number("windows")?, blob: row.bytes("blob")?.to_vec() })
 }
 
 pub(super) async fn records(

@@ -78,6 +78,8 @@ pub struct Resume {
     pub alerts: u64,
     /// Number of the last execution.
     pub execution: u64,
+    /// Position of the last late row that was scored.
+    pub late: u64,
 }
 
 /// What a row of the commit log holds.
@@ -85,8 +87,21 @@ pub struct Resume {
 pub enum LogKind {
     /// Windows of a bucket that the commit sealed.
     Windows,
-    /// Deltas to a bucket sealed before.
+    /// Deltas to a bucket that its shard had sealed before, and not every shard: they were scored with its windows.
     Correction,
+    /// Deltas to a bucket that every shard had committed. It is scored without them, and they are scored by themselves.
+    Late {
+        /// The last bucket that every shard had committed when they came.
+        passed: EventMillis,
+    },
+}
+
+impl LogKind {
+    /// Deltas of either kind.
+    #[must_use]
+    pub fn is_correction(self) -> bool {
+        self != Self::Windows
+    }
 }
 
 /// One row of the commit log: one bucket of one commit.
@@ -100,6 +115,17 @@ pub struct LogEntry {
     pub windows: u64,
     /// `v1.Windows`, encoded and compressed by zstd.
     pub blob: Vec<u8>,
+}
+
+/// Late deltas, as they are taken up one row after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateEntry {
+    /// Where in the log it lies: grows from commit to commit.
+    pub position: u64,
+    /// The shard.
+    pub shard: u32,
+    /// The row.
+    pub entry: LogEntry,
 }
 
 /// An accepted open.
@@ -152,7 +178,9 @@ pub enum Write {
 pub struct Finished {
     /// The bucket, if one was scored.
     pub scored: Option<EventMillis>,
-    /// Its records, numbered.
+    /// Position of the last late row that was scored, if any was.
+    pub late: Option<u64>,
+    /// What either gave, numbered.
     pub records: Vec<AnomalyRecord>,
     /// Executions with their alerts.
     pub executions: Vec<Execution>,

@@ -44,7 +44,7 @@ pub(super) async fn apply(work: &mut Work, writes: &[Write]) -> Done {
     .await?;
     enrol(work, &members).await?;
     let entries: Vec<_> = entries.into_iter().map(|(commit, entry)| row_of_entry(commit, entry)).collect();
-    work.insert("INSERT INTO commit_log (shard, commit_no, bucket, kind, windows, blob)", &entries, "").await?;
+    work.insert("INSERT INTO commit_log (shard, commit_no, bucket, kind, passed, windows, blob)", &entries, "").await?;
     let missing: Vec<[Value<'_>; 3]> = missing
         .into_iter()
         .map(|(bucket, site, collector)| [bucket.into(), Value::Text(site), Value::Text(collector)])
@@ -57,10 +57,15 @@ fn row_of_pair<'a>(shard: u32, of: &'a Incarnation, pair: &Pair) -> [Value<'a>; 
     [shard.into(), site, collector, id, pair.bucket.into(), pair.seq.into()]
 }
 
-fn row_of_entry<'a>(commit: &CommitWrite, entry: &'a LogEntry) -> [Value<'a>; 6] {
-    let kind = u32::from(entry.kind == LogKind::Correction).into();
+fn row_of_entry<'a>(commit: &CommitWrite, entry: &'a LogEntry) -> [Value<'a>; 7] {
+    let (kind, passed) = match entry.kind {
+        LogKind::Windows => (0u32, None),
+        LogKind::Correction => (1, None),
+        LogKind::Late { passed } => (2, Some(passed)),
+    };
     let (bucket, windows) = (entry.bucket.into(), entry.windows.into());
-    [commit.shard.into(), commit.commit_no.into(), bucket, kind, windows, Value::Bytes(&entry.blob)]
+    let (shard, commit_no) = (commit.shard.into(), commit.commit_no.into());
+    [shard, commit_no, bucket, kind.into(), Value::Maybe(passed), windows, Value::Bytes(&entry.blob)]
 }
 
 fn row_of_member<'a>(of: &'a Incarnation, enrolled: &Enrolled) -> [Value<'a>; 7] {
@@ -97,7 +102,8 @@ async fn open(work: &mut Work, open: &OpenWrite) -> Done {
 }
 
 async fn move_on(work: &mut Work, commit: &CommitWrite) -> Done {
-    let sum = |kind| commit.log.iter().filter(|entry| entry.kind == kind).map(|entry| entry.windows).sum::<u64>();
+    let all = |correction| commit.log.iter().filter(move |entry| entry.kind.is_correction() == correction);
+    let sum = |correction| all(correction).map(|entry| entry.windows).sum::<u64>();
     let moved = sql("UPDATE shard SET commit_no = $3, bucket = $4, digest = $5, windows = windows + $6,
          corrections = corrections + $7 WHERE shard = $1 AND epoch = $2 AND commit_no = $3 - 1")
     .bind(commit.shard)
@@ -105,8 +111,8 @@ async fn move_on(work: &mut Work, commit: &CommitWrite) -> Done {
     .bind(commit.commit_no)
     .bind(commit.bucket)
     .bind(Value::Bits(commit.digest))
-    .bind(sum(LogKind::Windows))
-    .bind(sum(LogKind::Correction));
+    .bind(sum(false))
+    .bind(sum(true));
     if work.execute(moved).await? == 1 { Ok(()) } else { Err(StoreError::Conflict(commit.shard)) }
 }
 
@@ -134,6 +140,9 @@ pub(super) async fn finish(work: &mut Work, finished: Finished) -> Done {
     if let Some(bucket) = finished.scored {
         counter(work, "scored", bucket).await?;
     }
+    if let Some(position) = finished.late {
+        counter(work, "late", position).await?;
+    }
     if let Some(last) = finished.records.last() {
         counter(work, "finalised", last.finalised).await?;
     }
@@ -158,7 +167,7 @@ async fn write_execution(work: &mut Work, execution: Execution, sinks: &[String]
     .bind(execution.number)
     .bind(execution.rule_id.as_str())
     .bind(execution.at)
-    .bind(execution.alerts.len() as u64)
+    .bind(execution.made() as u64)
     .bind(execution.held_back as u64)
     .bind(execution.expired as u64)
     .bind(execution.young)

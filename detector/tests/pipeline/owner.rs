@@ -219,6 +219,20 @@ impl Owner {
         commit
     }
 
+    /// Commits deltas to sealed buckets, one commit for each shard.
+    pub(crate) async fn correct(&mut self, corrections: &[(u64, Traffic)], frontier: u64) {
+        let shards = self.shards.len() as u32;
+        for shard in 0..shards {
+            let deltas = self.commit(shard, corrections).windows;
+            self.take_back(shard);
+            let mut commit = self.commit(shard, &[(frontier, Traffic::new())]);
+            (commit.windows, commit.corrections) = (Vec::new(), deltas);
+            self.send(owner_message::Message::Commit(commit)).await;
+            let answer = self.answer().await;
+            assert!(matches!(answer, Message::Ack(_)), "{answer:?}");
+        }
+    }
+
     /// Gives back the number of a commit that is never sent.
     pub(crate) fn take_back(&mut self, shard: u32) {
         self.shards[shard as usize].commit_no -= 1;

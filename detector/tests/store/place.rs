@@ -135,6 +135,7 @@ pub(crate) fn alert(id: u8, version: u32, reason: &str) -> Alert {
         record_score: 80.0,
         reason: reason.into(),
         document: "{}".into(),
+        record: 1,
         execution: 1,
     }
 }

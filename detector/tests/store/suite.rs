@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use spikewatch_detector::store::{
-    self, Claim, CommitWrite, Enrolled, Finished, Kept, LogKind, Range, Settled, SnapshotId, StoreError, Write,
+    self, Claim, CommitWrite, Enrolled, Finished, Kept, LogEntry, LogKind, Range, Settled, SnapshotId, StoreError,
+    Write,
 };
 use spikewatch_proto::convert::{cluster::Incarnation, commit::Pair};
 
@@ -15,6 +16,7 @@ pub(crate) async fn all(place: &Place) {
     what_is_committed_together_is_applied_together_or_not_at_all(place).await;
     thousands_of_pairs_and_rows_are_written_as_they_are(place).await;
     the_log_is_read_in_order_with_what_is_missing(place).await;
+    what_is_late_is_read_in_the_order_of_the_log(place).await;
     a_number_that_cannot_be_stored_is_refused(place).await;
     a_leader_that_was_replaced_writes_nothing(place).await;
     a_lease_runs_out_or_is_released_and_only_then_passes_on(place).await;
@@ -110,6 +112,41 @@ async fn the_log_is_read_in_order_with_what_is_missing(place: &Place) {
     assert_eq!(store.buckets(None, 9 * QUARTER, 1).await.unwrap(), [5 * QUARTER]);
     let counts = store.load().await.unwrap().counts;
     assert_eq!((counts.commits, counts.windows, counts.corrections), (3, 6, 3));
+}
+
+async fn what_is_late_is_read_in_the_order_of_the_log(place: &Place) {
+    let (store, term) = place.led().await;
+    store.apply(term, vec![open(0, 1), open(1, 1)]).await.unwrap();
+    let write = |shard, commit_no, log: &[LogEntry]| {
+        let mut write = commit(shard, 1, commit_no, 9);
+        let Write::Commit(commit) = &mut write else { unreachable!() };
+        commit.log = log.to_vec();
+        write
+    };
+    let late = |bucket: u64, passed: u64, blob: &[u8]| entry(bucket, LogKind::Late { passed: passed * QUARTER }, blob);
+    let (first, second, third) = (late(5, 6, b"1"), late(4, 6, b"2"), late(5, 8, b"3"));
+    let (windows, correction) = (entry(5, LogKind::Windows, b"w"), entry(5, LogKind::Correction, b"c"));
+    store
+        .apply(
+            term,
+            vec![write(1, 1, &[windows.clone(), correction.clone()]), write(0, 1, std::slice::from_ref(&windows))],
+        )
+        .await
+        .unwrap();
+    store.apply(term, vec![write(1, 2, &[first.clone(), second.clone()])]).await.unwrap();
+    store.apply(term, vec![write(0, 2, std::slice::from_ref(&third))]).await.unwrap();
+    let all = store.late(0, u64::MAX, 10).await.unwrap();
+    let found: Vec<_> = all.iter().map(|late| (late.shard, late.entry.clone())).collect();
+    assert_eq!(found, [(1, first.clone()), (1, second.clone()), (0, third)]);
+    assert_eq!(store.late(0, 7 * QUARTER, 10).await.unwrap(), all[..2]);
+    assert_eq!(store.late(all[0].position, u64::MAX, 1).await.unwrap(), all[1..2]);
+    let earlier = async |shard, position| store.earlier(5 * QUARTER, shard, position).await.unwrap();
+    assert_eq!(earlier(Some(1), all[0].position).await, [windows.clone(), correction.clone()]);
+    assert_eq!(earlier(None, all[2].position).await, [windows.clone(), windows, correction, first]);
+    assert_eq!(store.load().await.unwrap().counts.corrections, 12);
+    let position = all[1].position;
+    store.finish(term, Finished { late: Some(position), ..Finished::default() }).await.unwrap();
+    assert_eq!(store.resume().await.unwrap().late, position);
 }
 
 async fn a_number_that_cannot_be_stored_is_refused(place: &Place) {
@@ -272,6 +309,7 @@ async fn what_is_old_is_forgotten_in_steps_by_kind(place: &Place) {
     let writes = (1..=9).map(|number| commit(0, 1, number, number)).collect::<Vec<_>>();
     store.apply(term, [vec![open(0, 1)], writes].concat()).await.unwrap();
     let finish = |number: u64| Finished {
+        late: None,
         scored: Some(number * QUARTER),
         records: vec![record(number, number, 50.0)],
         executions: vec![execution(number, vec![alert(u8::try_from(number).unwrap(), 1, "x")])],

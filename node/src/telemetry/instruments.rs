@@ -167,7 +167,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 13] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 15] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -180,6 +180,8 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorRetentionFailures, |m| m.retention_failures),
         (Metric::DetectorExecutions, |m| m.executions),
         (Metric::DetectorNotModelled, |m| m.not_modelled),
+        (Metric::DetectorLateRecords, |m| m.late_records),
+        (Metric::DetectorCorrectionsNotScored, |m| m.corrections_not_scored),
         (Metric::DetectorFellSilent, |m| m.fell_silent),
     ];
     for (metric, field) in counters {

@@ -152,6 +152,10 @@ metrics! {
     DetectorSeries = "spikewatch.detector.series", "";
     /// Windows without a series because the limit is reached.
     DetectorNotModelled = "spikewatch.detector.not_modelled", "";
+    /// Anomaly records that corrections of scored buckets gave.
+    DetectorLateRecords = "spikewatch.detector.late_records", "";
+    /// Late windows that no series was asked about: their key has none, or they came too late.
+    DetectorCorrectionsNotScored = "spikewatch.detector.corrections_not_scored", "";
     /// Times that a collector fell silent.
     DetectorFellSilent = "spikewatch.detector.collectors_fell_silent", "";
     /// Collectors that are silent now.

@@ -256,6 +256,8 @@ pub struct Alert {
     pub document: String,
     /// Number of the execution that made it.
     pub execution: u64,
+    /// Number of the anomaly record that this version tells of.
+    pub record: u64,
 }
 
 impl TryFrom<v1::Alert> for Alert {
@@ -284,6 +286,7 @@ impl TryFrom<v1::Alert> for Alert {
             reason: message.reason,
             document: message.document,
             execution: message.execution,
+            record: message.record,
         })
     }
 }
@@ -304,6 +307,7 @@ impl From<Alert> for v1::Alert {
             reason: alert.reason,
             document: alert.document,
             execution: alert.execution,
+            record: alert.record,
         }
     }
 }
