@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod commit;
+pub mod early;
 pub mod ingest;
 pub mod results;
 pub mod windows;

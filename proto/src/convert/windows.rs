@@ -100,7 +100,7 @@ fn push_lists(message: &mut v1::Windows, window: &Window) {
 }
 
 /// Appends what `write` writes behind one byte of its length.
-fn append_sized(blob: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn append_sized(blob: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = blob.len();
     blob.push(0);
     write(blob);
