@@ -1,6 +1,9 @@
-//! A frozen commit in its wire form.
+//! Frozen commits, and windows that go ahead of them, in their wire form.
 
-use spikewatch_proto::{convert::commit::write_pair, v1};
+use spikewatch_proto::{
+    convert::{cluster::Epoch, commit::write_pair},
+    v1,
+};
 
 use crate::core::{Commit, Part, Windows};
 
@@ -17,6 +20,12 @@ pub(crate) fn commit(shard: u32, commit: &Commit<Windows>, traceparent: &str) ->
         missing: commit.missing.iter().map(ToString::to_string).collect(),
         traceparent: traceparent.to_owned(),
     }
+}
+
+/// The message of windows that crossed a tripwire. `versions`: those that came with the tripwires.
+pub(crate) fn early(shard: u32, epoch: Epoch, windows: &Part<Windows>, versions: (u64, u64)) -> v1::EarlyWindows {
+    let (baseline_version, rule_version) = versions;
+    v1::EarlyWindows { shard, epoch: Some(epoch.into()), windows: Some(part(windows)), baseline_version, rule_version }
 }
 
 fn part(part: &Part<Windows>) -> v1::BucketWindows {

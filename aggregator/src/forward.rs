@@ -12,6 +12,7 @@ use spikewatch_proto::{
         Invalid,
         cluster::{Epoch, Shape},
         commit::Opened,
+        early::Tripwires,
     },
     trace::Traced,
     v1::{self, control_client::ControlClient, detector_message, owner_message, windowing_client::WindowingClient},
@@ -278,8 +279,10 @@ impl Forward<'_> {
                 }
                 self.publish(None);
             }
-            // Early windows are not sent yet, so nothing trips.
-            detector_message::Message::Tripwires(_) => {}
+            detector_message::Message::Tripwires(message) => {
+                let wires = Tripwires::read(&message)?;
+                self.tell(wires.shard, ShardMessage::Tripwires(Box::new(wires))).await;
+            }
         }
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Handle {
             lost_events: shared.counters.lost_events.get(),
             too_late_rows: shared.counters.too_late_rows.get(),
             commits: shared.counters.commits.get(),
+            early_windows: shared.counters.early.get(),
             acks: shared.counters.acks.get(),
             refusals: shared.counters.refusals.get(),
             detector_connects: shared.counters.connects.get(),

@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) lost_events: Counter,
     pub(crate) too_late_rows: Counter,
     pub(crate) commits: Counter,
+    pub(crate) early: Counter,
     pub(crate) acks: Counter,
     pub(crate) refusals: Counter,
     pub(crate) connects: Counter,
@@ -62,6 +63,8 @@ pub struct AggregatorMetrics {
     pub too_late_rows: u64,
     /// Commits sent.
     pub commits: u64,
+    /// Open windows sent ahead of their bucket's end because they crossed a tripwire.
+    pub early_windows: u64,
     /// Commits acknowledged.
     pub acks: u64,
     /// Refusals by the detector.

@@ -11,6 +11,7 @@ use spikewatch_proto::{
     convert::{
         cluster::{Epoch, Incarnation},
         commit::{Opened, Pair},
+        early::Tripwires,
         ingest::Bind,
     },
     trace,
@@ -20,7 +21,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     Shared,
-    core::{Action, Config, Core, Event, Held, Message, StreamId, Unbinding, Windows},
+    core::{Action, Config, Core, Event, Held, Message, StreamId, Tripping, Unbinding, Windows},
     encode,
     feedback::Feedback,
     forward::ForwardMessage,
@@ -42,6 +43,8 @@ pub(crate) enum ShardMessage {
     Gone { stream: StreamId },
     /// The detector applied a commit.
     Acked { epoch: Epoch, commit_no: u64 },
+    /// The values at which open windows are worth an alert now.
+    Tripwires(Box<Tripwires>),
     /// Under which epoch can it be bound, and what of the collector is counted? Nothing while it is not open.
     Describe { of: Incarnation, reply: oneshot::Sender<Option<(Epoch, Pair)>> },
 }
@@ -50,6 +53,8 @@ pub(crate) enum ShardMessage {
 const MAILBOX: usize = 64;
 /// How old a bucket may be that something is still counted in, ms.
 const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600_000;
+/// After looking for windows that crossed a tripwire, the shard does other things for so many times as long.
+const REST: u32 = 10;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -67,6 +72,9 @@ pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
         trace: None,
         sealed_at: Instant::now(),
         letting_go: false,
+        tripping: Tripping::default(),
+        grown: false,
+        rest_until: Instant::now(),
         lost: std::mem::replace(&mut started, true),
     };
     supervise(&shared.seams.tasks, Kind::ROLE, "shard", policy, &shared.restarts, inbox, factory);
@@ -87,6 +95,12 @@ struct ShardActor {
     sealed_at: Instant,
     /// It takes nothing more, and says so once nothing is in flight.
     letting_go: bool,
+    /// The tripwires of the epoch.
+    tripping: Tripping,
+    /// Something was taken since open windows were last held against the tripwires.
+    grown: bool,
+    /// When that may be done again.
+    rest_until: Instant,
     /// This is a restart: what the shard knew is gone, and it has to be opened anew.
     lost: bool,
 }
@@ -155,6 +169,24 @@ impl ShardActor {
         }
     }
 
+    /// Sends open windows that crossed a tripwire. Should one be lost on the way, the bucket's end still tells.
+    async fn trip(&mut self) {
+        let (Some(core), now) = (&self.core, Instant::now()) else { return };
+        if !self.grown || self.tripping.is_idle() || now < self.rest_until || self.letting_go {
+            return;
+        }
+        self.grown = false;
+        let (epoch, parts) = (core.epoch(), core.early(&mut self.tripping));
+        self.rest_until = now + now.elapsed() * REST;
+        for part in parts {
+            let message = encode::early(self.shard, epoch, &part, self.tripping.versions());
+            let windows = message.windows.as_ref().and_then(|part| part.windows.as_ref());
+            self.shared.counters.early.add(windows.map_or(0, |windows| windows.events.len() as u64));
+            let message = ForwardMessage::Send(Box::new(owner_message::Message::Early(message)));
+            let _ = self.shared.forward.send(message).await;
+        }
+    }
+
     fn tell(&self, stream: StreamId, say: impl FnOnce(&Feedback)) {
         if let Some(feedback) = self.streams.get(&stream) {
             say(feedback);
@@ -168,6 +200,7 @@ impl ShardActor {
 
     fn close(&mut self) {
         self.letting_go = false;
+        self.tripping = Tripping::default();
         if self.core.take().is_some() {
             self.streams.values().for_each(|feedback| feedback.unbound(self.shard, Unbinding::NotOwned));
             self.report();
@@ -223,6 +256,7 @@ impl Actor for ShardActor {
                     let rows = message.rows();
                     self.tell(stream, |feedback| feedback.credit(rows));
                 }
+                self.grown = true;
                 self.event(Event::Said { stream, message }).await;
             }
             ShardMessage::Gone { stream } => {
@@ -233,6 +267,12 @@ impl Actor for ShardActor {
                 self.shared.counters.acks.add(1);
                 self.shared.seams.latencies.record("seal→ack", self.sealed_at.elapsed());
                 self.event(Event::Acked { epoch, commit_no }).await;
+            }
+            ShardMessage::Tripwires(wires) => {
+                if self.core.as_ref().is_some_and(|core| core.epoch() == wires.epoch) {
+                    self.tripping.replace(*wires);
+                    self.grown = true;
+                }
             }
             ShardMessage::Describe { of, reply } => {
                 let core = self.core.as_ref().filter(|_| !self.letting_go);
@@ -248,6 +288,7 @@ impl Actor for ShardActor {
             let _ = self.shared.forward.send(ForwardMessage::Lost { shard: self.shard }).await;
         }
         self.event(Event::Tick).await;
+        self.trip().await;
         Ok(())
     }
 }

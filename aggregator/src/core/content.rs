@@ -1,7 +1,7 @@
 //! What the core merges without looking inside: windows in production, a set of batch numbers under a model checker.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
 };
 
@@ -10,6 +10,8 @@ use spikewatch_proto::{
     convert::windows::{Columns, push},
     v1,
 };
+
+use super::early::values;
 
 /// Contents of one collector for one bucket of a shard.
 pub trait Content: Clone + Default + fmt::Debug {
@@ -65,6 +67,42 @@ impl Merged {
 }
 
 impl Windows {
+    /// One window by itself.
+    #[cfg(test)]
+    pub(super) fn one(subject: Subject, window: Window) -> Self {
+        let mut merged = Merged::default();
+        merged.add(subject, window);
+        Self::Merged(merged)
+    }
+
+    /// Tells every key with its measures, in the order of `Measure::ALL`.
+    pub(super) fn each(&self, mut tell: impl FnMut(&Subject, [u64; 8])) {
+        match self {
+            Self::Columns(columns) => columns.iter().for_each(|row| {
+                tell(&row.subject, values(&row.counters, row.distinct_peers(), row.distinct_peer_ports()));
+            }),
+            Self::Merged(merged) => merged.by_subject.iter().for_each(|(subject, window)| {
+                tell(subject, values(&window.counters, window.distinct_peers(), window.distinct_peer_ports()));
+            }),
+        }
+    }
+
+    /// A copy of the windows of these keys.
+    pub(super) fn only(&self, keys: &BTreeSet<Subject>) -> Self {
+        let mut picked = Merged::default();
+        match self {
+            Self::Columns(columns) => {
+                let rows = columns.iter().filter(|row| keys.contains(&row.subject));
+                rows.for_each(|row| picked.add(row.subject.clone(), row.window()));
+            }
+            Self::Merged(merged) => {
+                let windows = keys.iter().filter_map(|key| merged.by_subject.get_key_value(key));
+                windows.for_each(|(subject, window)| picked.add(subject.clone(), window.clone()));
+            }
+        }
+        Self::Merged(picked)
+    }
+
     /// Appends all windows, in the order of their subjects, as rows of the site with that index.
     pub fn write(&self, message: &mut v1::Windows, site: u32, incomplete: bool) {
         match self {

@@ -13,6 +13,7 @@
 //! whether others kept its bucket open, and joins the corrections that go out with the bucket its collector is in.
 
 mod content;
+mod early;
 mod member;
 mod message;
 mod seal;
@@ -33,6 +34,7 @@ use spikewatch_proto::convert::{
 };
 
 pub use content::{Content, Windows};
+pub(crate) use early::Tripping;
 use member::{Member, Standing};
 pub use message::{Action, Commit, Event, Lane, Message, Part, StreamId, Unbinding};
 use seal::Parcel;

@@ -78,8 +78,8 @@ impl Owner {
                     }
                 }
             }
-            // Early windows and running totals only make alerts earlier.
-            Some(Message::Early(_) | Message::Totals(_)) => return Ok(()),
+            // Early windows only make alerts earlier.
+            Some(Message::Early(_)) => return Ok(()),
             None => return Err(Status::invalid_argument("OwnerMessage.message: is missing")),
         };
         self.committer.send(request).await.map_err(|closed| Status::unavailable(closed.to_string()))
