@@ -9,7 +9,10 @@ use spikewatch_actors::{
 };
 use spikewatch_domain::{key::SiteName, record::EventMillis};
 use spikewatch_proto::{
-    convert::cluster::{Epoch, Incarnation},
+    convert::{
+        cluster::{Epoch, Incarnation},
+        early::Early,
+    },
     trace,
     v1::{self, detector_message::Message},
 };
@@ -21,6 +24,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 
 use crate::{
+    analysis::Command,
     cluster::Assignments,
     commit::{Closing, Commits, Decision, Prepared, Refused},
     metrics::Counters,
@@ -46,6 +50,8 @@ pub(crate) enum Request {
     Open(v1::OpenShard, ReplyTo),
     /// A commit to be applied, and the trace that it belongs to (W3C traceparent; may be empty).
     Commit(Prepared, String, ReplyTo),
+    /// Open windows that crossed a tripwire. Nothing of them is written or answered.
+    Early(Early),
 }
 
 /// How far everything is committed.
@@ -78,6 +84,14 @@ pub(crate) struct Closings {
     pub(crate) retire_after: Duration,
 }
 
+/// Between owners and scoring: what an open window has to reach, and the windows that did.
+pub(crate) struct EarlyWays {
+    /// By shard; each but for shard and epoch.
+    pub(crate) tripwires: watch::Receiver<Arc<[v1::Tripwires]>>,
+    /// Where early windows go. While it is full they are dropped.
+    pub(crate) windows: Mailbox<Command>,
+}
+
 struct Committer {
     store: Arc<dyn Store>,
     term: Term,
@@ -90,6 +104,9 @@ struct Committer {
     seams: Seams,
     roster: Roster,
     patience: Patience,
+    early: EarlyWays,
+    /// The shards that were opened, and where their owners listen.
+    owners: BTreeMap<u32, (Epoch, ReplyTo)>,
 }
 
 /// Starts it.
@@ -98,6 +115,7 @@ pub(crate) fn start(
     loaded: Loaded,
     Closings { closing, retire_after }: Closings,
     assignments: watch::Receiver<Arc<Assignments>>,
+    early: EarlyWays,
     counters: Arc<Counters>,
     seams: &Seams,
 ) -> (Mailbox<Request>, Mailbox<RosterRequest>, watch::Receiver<Committed>) {
@@ -114,8 +132,21 @@ pub(crate) fn start(
     let seams = seams.clone();
     let tasks = seams.tasks.clone();
     let roster = Roster::default();
-    let committer =
-        Committer { store, term, commits, closing, assignments, committed, counts, counters, seams, roster, patience };
+    let committer = Committer {
+        store,
+        term,
+        commits,
+        closing,
+        assignments,
+        committed,
+        counts,
+        counters,
+        seams,
+        roster,
+        patience,
+        early,
+        owners: BTreeMap::new(),
+    };
     tasks.spawn(Kind::ROLE, "committer", committer.run(inbox, asked));
     (sender, asker, watched)
 }
@@ -136,6 +167,13 @@ impl Committer {
                 }
                 _ = reviews.tick(), if live => {
                     self.review().await?;
+                    continue;
+                }
+                Ok(()) = self.early.tripwires.changed() => {
+                    let tripwires = self.early.tripwires.borrow_and_update().clone();
+                    let owners = std::mem::take(&mut self.owners);
+                    owners.iter().for_each(|(shard, owner)| send_tripwires(&tripwires, *shard, owner));
+                    self.owners = owners;
                     continue;
                 }
                 request = inbox.recv() => match request {
@@ -222,7 +260,7 @@ impl Committer {
         let mut replies = Vec::with_capacity(batch.len());
         let mut trace = Arc::clone(&self.committed.borrow().trace);
         for request in batch {
-            let (reply, message, write) = self.decide(request, &mut trace);
+            let Some((reply, message, write)) = self.decide(request, &mut trace) else { continue };
             writes.extend(write);
             replies.push((reply, message));
         }
@@ -236,7 +274,7 @@ impl Committer {
             self.seams.latencies.record("commit", started.elapsed());
         }
         self.counts = counts;
-        replies.into_iter().for_each(|(reply, message)| answer(&reply, Ok(message)));
+        replies.into_iter().for_each(|(reply, message)| self.answer(&reply, message));
         let silent = Arc::clone(&self.committed.borrow().silent);
         let now = Committed { frontier: self.commits.frontier(), counts, trace, silent };
         self.committed.send_if_modified(|committed| {
@@ -247,11 +285,42 @@ impl Committer {
         Ok(())
     }
 
-    fn decide(&mut self, request: Request, trace: &mut Arc<str>) -> (ReplyTo, Message, Option<Write>) {
+    /// Answers an owner. One that opened a shard gets its tripwires with it.
+    fn answer(&mut self, reply: &ReplyTo, message: Message) {
+        let opened = match &message {
+            Message::Opened(opened) => Epoch::read("Opened.epoch", opened.epoch.as_ref()).ok().zip(Some(opened.shard)),
+            _ => None,
+        };
+        answer(reply, Ok(message));
+        if let Some((epoch, shard)) = opened {
+            let owner = (epoch, reply.clone());
+            send_tripwires(&self.early.tripwires.borrow(), shard, &owner);
+            self.owners.insert(shard, owner);
+        }
+    }
+
+    /// Passes windows on that are still open, of a shard whose owner has the newest epoch.
+    fn pass_on(&self, early: Early) {
+        let own = self.owners.get(&early.shard).is_some_and(|(epoch, _)| *epoch == early.epoch);
+        let open = self.commits.opened(early.shard).is_some_and(|opened| {
+            opened.epoch == early.epoch && opened.frontier.bucket.is_none_or(|bucket| bucket < early.bucket)
+        });
+        let due = self.horizon().is_none_or(|horizon| early.bucket <= horizon);
+        if !(own && open && due && self.early.windows.try_send(Command::Early(early)).is_ok()) {
+            self.counters.early_dropped.add(1);
+        }
+    }
+
+    /// What is answered, and what is to be written before. Early windows need neither.
+    fn decide(&mut self, request: Request, trace: &mut Arc<str>) -> Option<(ReplyTo, Message, Option<Write>)> {
         match request {
+            Request::Early(early) => {
+                self.pass_on(early);
+                None
+            }
             Request::Open(open, reply) => {
                 if let Some(resumed) = self.commits.resumed(&open, &self.assignments.borrow()) {
-                    return (reply, Message::Opened((&resumed).into()), None);
+                    return Some((reply, Message::Opened((&resumed).into()), None));
                 }
                 let opened = self.commits.open(&open, &self.assignments.borrow());
                 let (message, write) = match opened {
@@ -261,7 +330,7 @@ impl Committer {
                     },
                     Err(refused) => (self.refuse(refused, open.shard, None, 0), None),
                 };
-                (reply, message, write)
+                Some((reply, message, write))
             }
             Request::Commit(commit, traceparent, reply) => {
                 let (shard, epoch, commit_no) = (commit.shard, commit.epoch, commit.commit_no);
@@ -279,7 +348,7 @@ impl Committer {
                     }
                     Err(refused) => (self.refuse(refused, shard, Some(epoch), commit_no), None),
                 };
-                (reply, message, write)
+                Some((reply, message, write))
             }
         }
     }
@@ -311,6 +380,13 @@ impl Committer {
 
 fn unknown(shard: u32) -> Refused {
     Refused { reason: v1::refusal::Reason::Invalid, detail: format!("shard {shard} is beyond the last") }
+}
+
+/// An owner that does not read does without.
+fn send_tripwires(all: &[v1::Tripwires], shard: u32, (epoch, owner): &(Epoch, ReplyTo)) {
+    let Some(own) = all.get(shard as usize).filter(|own| !own.site.is_empty()) else { return };
+    let own = v1::Tripwires { shard, epoch: Some((*epoch).into()), ..own.clone() };
+    answer(owner, Ok(Message::Tripwires(own)));
 }
 
 fn answer(reply: &ReplyTo, message: Result<Message, Status>) {

@@ -168,6 +168,7 @@ impl Handle {
             records_cut: self.counters.records_cut.get(),
             alerts: progress.alerts,
             expired: self.counters.expired.get(),
+            early_dropped: self.counters.early_dropped.get(),
             retention_failures: self.counters.retention_failures.get(),
             executions: progress.executions,
             series: progress.series,

@@ -38,6 +38,7 @@ fn record() -> AnomalyRecord {
         finalised_ms: NIGHT + 900_000,
         incomplete: false,
         late: false,
+        early: false,
         buckets_seen: 1500,
         contributors: vec![
             contributor("peer", "203.0.113.9", 3, 5_190_000_000),

@@ -32,6 +32,7 @@ fn record(finalised: u64, bucket: u64, host: u64, score: f64) -> AnomalyRecord {
         finalised_ms: (bucket + 1) * QUARTER,
         incomplete: false,
         late: false,
+        early: false,
         buckets_seen: 1000,
         contributors: Vec::new(),
         companions: Vec::new(),

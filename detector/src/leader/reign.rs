@@ -4,7 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use spikewatch_actors::{Seams, mailbox::Mailbox, task::Tasks};
+use spikewatch_actors::{
+    Seams,
+    mailbox::{Mailbox, mailbox},
+    task::Tasks,
+};
 use spikewatch_proto::v1;
 use tokio::{sync::watch, time::Instant};
 
@@ -15,7 +19,7 @@ use crate::{
     },
     cluster::{Assignments, Cluster, Timing},
     commit::Closing,
-    committer::{self, Closings, Committed, RosterRequest},
+    committer::{self, Closings, Committed, EarlyWays, RosterRequest},
     execution::{Executions, NoExceptions},
     metrics::Counters,
     retention::{self, Retention},
@@ -73,11 +77,15 @@ impl Reign {
         let timing = if seams.clock.is_event_time() { plan.timing.patient() } else { plan.timing };
         let cluster = Cluster::new(timing, loaded.assignment, owners, 0);
         let (control, assignments) = control::start((Arc::clone(store), term), cluster, Instant::now(), &seams);
+        let (analysis, inbox) = mailbox("analysis", 64);
+        let tripwires = watch::Sender::new(Arc::default());
+        let early = EarlyWays { tripwires: tripwires.subscribe(), windows: analysis.clone() };
         let (committer, roster, committed) = committer::start(
             (Arc::clone(store), term),
             loaded,
             Closings { closing: plan.closing, retire_after: plan.retire_after },
             assignments.clone(),
+            early,
             Arc::clone(counters),
             &seams,
         );
@@ -90,8 +98,9 @@ impl Reign {
             resume,
             committed: committed.clone(),
             counters: Arc::clone(counters),
+            tripwires,
         };
-        let (analysis, progress) = analysis::start(parts, warm, &seams);
+        let progress = analysis::start(parts, inbox, warm, &seams);
         retention::start(Arc::clone(store), term, plan.retention, Arc::clone(counters), &seams);
         Ok(Self { control, assignments, committer, roster, committed, analysis, progress, tasks })
     }

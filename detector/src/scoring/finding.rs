@@ -96,6 +96,7 @@ impl Judged<'_> {
             finalised_ms: 0,
             incomplete: !self.learn,
             late: false,
+            early: false,
             buckets_seen: verdict.buckets,
             contributors: contributors(),
             companions: others.cloned().collect(),

@@ -11,6 +11,9 @@ use crate::{
     job::Job,
 };
 
+/// What no bucket of any site reaches: ln(1+x) of 10^15 bytes.
+const LARGEST_LOGARITHM: f64 = 34.5;
+
 /// A job with what it learnt over all its series.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -86,6 +89,27 @@ impl Judge {
     pub(super) fn learn_silence(&mut self, model: &mut Compact, t: i64) {
         let prediction = self.foresee(model, t, Value::ZERO);
         self.learn(model, &prediction);
+    }
+
+    /// The least value that scores `threshold` in the bucket that starts at `t` (s) and is as large as the job wants;
+    /// `u64::MAX` if none does. Found by bisection, as more never scores lower: exact to a tenth of a percent, and on the
+    /// upper side.
+    pub(super) fn limit(&self, model: &Compact, t: i64, threshold: f64) -> u64 {
+        let enough = |logarithm: f64| {
+            let count = libm::expm1(logarithm).ceil() as u64;
+            let verdict = self.judge(model, t, Value { count, logarithm: libm::log1p(count as f64) });
+            verdict.score >= threshold
+                && verdict.actual - verdict.prediction.bounded().typical >= self.job.minimum_effect
+        };
+        let (mut low, mut high) = (0.0, LARGEST_LOGARITHM);
+        if !enough(high) {
+            return u64::MAX;
+        }
+        while high - low > 1e-3 {
+            let middle = f64::midpoint(low, high);
+            if enough(middle) { high = middle } else { low = middle }
+        }
+        libm::expm1(high).ceil() as u64
     }
 
     fn foresee(&self, model: &Compact, t: i64, value: Value) -> Prediction {

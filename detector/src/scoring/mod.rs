@@ -5,6 +5,7 @@
 //! interleaved, and replaying the commit log rebuilds the state exactly.
 
 mod contributors;
+mod early;
 mod finding;
 mod fleet;
 mod judge;
@@ -24,6 +25,7 @@ use spikewatch_domain::{
 };
 use spikewatch_proto::convert::results::AnomalyRecord;
 
+pub(crate) use self::early::Wanted;
 pub use self::late::{Change, Correction};
 use self::{
     sites::{Presence, Sites},
@@ -77,6 +79,8 @@ pub struct Scoring {
     span: Span,
     sites: Sites,
     tables: Vec<Table>,
+    /// Events of each site, by number, in the last bucket: how the network's limit is shared out. Not kept over a restart.
+    last_events: Vec<(u32, u64)>,
 }
 
 impl Scoring {
@@ -88,7 +92,7 @@ impl Scoring {
             splits.entry(job.split).or_default().push(job.clone());
         }
         let tables = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span, max_series)).collect();
-        Self { span, sites: Sites::new(span), tables }
+        Self { span, sites: Sites::new(span), tables, last_events: Vec::new() }
     }
 
     /// Series with a baseline, over all jobs.
@@ -111,6 +115,9 @@ impl Scoring {
             same
         });
         let presence = self.sites.enter(start, &rows, &missing);
+        let own = rows.iter().filter(|row| row.subject == Subject::Site);
+        let own = own.filter_map(|row| Some((self.sites.number(&row.site)?, row.window.counters.events)));
+        self.last_events = own.collect();
         let global =
             self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();
         let mut scored = Scored::default();

@@ -83,6 +83,18 @@ impl Sites {
         self.numbers.get(site).copied()
     }
 
+    /// The sites' names, from number 1 on.
+    pub(super) fn names(&self) -> Vec<&SiteName> {
+        let mut names: Vec<_> = self.numbers.iter().collect();
+        names.sort_by_key(|(_, number)| **number);
+        names.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Start of the newest bucket with windows.
+    pub(super) fn newest(&self) -> Option<EventMillis> {
+        self.sites.iter().filter_map(|site| site.last).max()
+    }
+
     /// Enters the next bucket. `rows` are ordered by site. The result is indexed by site number.
     pub(super) fn enter(&mut self, start: EventMillis, rows: &[Row], missing: &BTreeSet<SiteName>) -> Vec<Presence> {
         let mut complete: BTreeMap<u32, bool> = BTreeMap::new();

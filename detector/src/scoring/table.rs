@@ -8,10 +8,14 @@ use spikewatch_domain::{
     span::Span,
     window::Window,
 };
-use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
+use spikewatch_proto::convert::{
+    early::{Limits, NO_LIMITS},
+    results::{AnomalyRecord, Contributor},
+};
 
 use super::{
     LEAST_SCORE, MAX_RECORDS, Presence, Scored,
+    early::{self, Wanted},
     finding::Judged,
     judge::{Judge, Value, Verdict},
     series::SeriesSet,
@@ -168,13 +172,13 @@ impl Table {
         }
     }
 
-    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it; learns nothing. False if
-    /// its key has no series.
+    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or one of a bucket that is
+    /// still open; learns nothing. False if its key has no series.
     pub(super) fn judge_again(
         &self,
         start: EventMillis,
         input: &Input<'_>,
-        before: &Window,
+        before: Option<&Window>,
         learn: bool,
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
@@ -184,14 +188,44 @@ impl Table {
             let judged = models.iter().zip(&self.judges);
             judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
         };
-        let (verdicts, before) = (judge(input.window), judge(before));
+        let (verdicts, before) = (judge(input.window), before.map(judge));
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
-        let before = Some(before.as_slice());
+        let before = before.as_deref();
         let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
         true
+    }
+
+    /// Judges a window that is still open. A key that is new has to wait for its bucket's end.
+    pub(super) fn early(&self, start: EventMillis, input: &Input<'_>, records: &mut Vec<AnomalyRecord>) {
+        let mut own = Vec::new();
+        self.judge_again(start, input, None, true, &mut own);
+        records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
+    }
+
+    /// Tells each key's limits in the bucket that starts at `next`: of its wanted jobs, and where it is old enough.
+    pub(super) fn limits(
+        &self,
+        next: EventMillis,
+        wanted: impl Fn(&Job) -> Option<Wanted>,
+        mut tell: impl FnMut(u32, &Subject, &Limits),
+    ) {
+        let wanted: Vec<_> = self.judges.iter().map(|judge| wanted(&judge.job)).collect();
+        if wanted.iter().all(Option::is_none) {
+            return;
+        }
+        for (known, subject, models) in (0..self.series.len()).map_while(|number| self.series.get(number)) {
+            let mut limits = NO_LIMITS;
+            for ((model, judge), wanted) in models.iter().zip(&self.judges).zip(&wanted) {
+                let Some(wanted) = wanted.filter(|wanted| model.buckets() >= wanted.buckets) else { continue };
+                if let Some(limit) = limits.get_mut(early::place(judge.job.measure)) {
+                    *limit = judge.limit(model, seconds(next), wanted.threshold).min(*limit);
+                }
+            }
+            tell(known.site, subject, &limits);
+        }
     }
 
     /// Series of sites that were silent for a while and are back were 0 meanwhile.

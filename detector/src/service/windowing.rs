@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use spikewatch_actors::{mailbox::Mailbox, task::Kind};
 use spikewatch_proto::{
-    convert::cluster::Shape,
+    convert::{cluster::Shape, early::Early},
     v1::{self, detector_message, owner_message::Message, refusal::Reason, windowing_server::Windowing},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -78,8 +78,14 @@ impl Owner {
                     }
                 }
             }
-            // Early windows only make alerts earlier.
-            Some(Message::Early(_)) => return Ok(()),
+            Some(Message::Early(message)) => match Early::read(&message, &self.shape) {
+                Ok(early) => committer::Request::Early(early),
+                Err(invalid) => {
+                    // They only make alerts earlier: the bucket's end still tells.
+                    tracing::warn!(shard = message.shard, %invalid, "early windows refused");
+                    return Ok(());
+                }
+            },
             None => return Err(Status::invalid_argument("OwnerMessage.message: is missing")),
         };
         self.committer.send(request).await.map_err(|closed| Status::unavailable(closed.to_string()))

@@ -115,6 +115,7 @@ pub(crate) fn record(finalised: u64, bucket: u64, score: f64) -> AnomalyRecord {
         finalised_ms: bucket * QUARTER + finalised,
         incomplete: false,
         late: false,
+        early: false,
         buckets_seen: 100,
         contributors: Vec::new(),
         companions: Vec::new(),

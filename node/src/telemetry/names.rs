@@ -113,6 +113,8 @@ metrics! {
     AggregatorLostEvents = "spikewatch.aggregator.lost_events", "";
     /// Commits sent.
     AggregatorCommits = "spikewatch.aggregator.commits", "";
+    /// Open windows sent ahead of their bucket's end because they crossed a tripwire.
+    AggregatorEarly = "spikewatch.aggregator.early_windows", "";
     /// Commits acknowledged.
     AggregatorAcks = "spikewatch.aggregator.acks", "";
     /// Refusals by the detector.
@@ -142,6 +144,8 @@ metrics! {
     DetectorAlerts = "spikewatch.detector.alerts", "";
     /// Anomaly records that waited longer than a rule's look-back.
     DetectorExpired = "spikewatch.detector.expired", "";
+    /// Early windows that were not looked at.
+    DetectorEarlyDropped = "spikewatch.detector.early_dropped", "";
     /// Times that the store failed to forget old windows.
     DetectorRetentionFailures = "spikewatch.detector.retention_failures", "";
     /// Executions of rules.

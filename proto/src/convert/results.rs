@@ -53,6 +53,8 @@ pub struct AnomalyRecord {
     pub incomplete: bool,
     /// From a correction.
     pub late: bool,
+    /// Its bucket is still open: the value is what was counted so far.
+    pub early: bool,
     /// Buckets the series had learnt before.
     pub buckets_seen: u32,
     /// Heaviest contributors of the window, heaviest first within a field.
@@ -150,6 +152,7 @@ impl TryFrom<v1::AnomalyRecord> for AnomalyRecord {
             finalised_ms: message.finalised_ms,
             incomplete: message.incomplete,
             late: message.late,
+            early: message.early,
             buckets_seen: message.buckets_seen,
             contributors: message.contributors.into_iter().map(Contributor::from).collect(),
             companions: message.companions.into_iter().map(Companion::try_from).collect::<Result<_, _>>()?,
@@ -180,6 +183,7 @@ impl From<AnomalyRecord> for v1::AnomalyRecord {
             finalised_ms: record.finalised_ms,
             incomplete: record.incomplete,
             late: record.late,
+            early: record.early,
             buckets_seen: record.buckets_seen,
             contributors: record.contributors.into_iter().map(v1::Contributor::from).collect(),
             companions: record.companions.into_iter().map(v1::Companion::from).collect(),
@@ -338,6 +342,7 @@ mod tests {
             finalised_ms: 1_800_000,
             incomplete: false,
             late: false,
+            early: false,
             buckets_seen: 1000,
             contributors: vec![Contributor {
                 field: "peer".into(),
