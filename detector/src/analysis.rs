@@ -3,19 +3,23 @@
 
 mod amended;
 pub(crate) mod baselines;
+mod early;
 mod snapshot;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
-use spikewatch_actors::{
-    Seams,
-    mailbox::{Inbox, Mailbox, mailbox},
-    task::Kind,
-};
-use spikewatch_domain::record::EventMillis;
+use spikewatch_actors::{Seams, mailbox::Inbox, task::Kind};
+use spikewatch_domain::{key::SiteName, record::EventMillis};
 use spikewatch_proto::{
-    convert::results::{Alert, AnomalyRecord},
+    convert::{
+        early::Early,
+        results::{Alert, AnomalyRecord},
+    },
     trace, v1,
 };
 use tokio::{
@@ -30,7 +34,7 @@ use crate::{
     committer::Committed,
     execution::{Execution, Executions},
     metrics::Counters,
-    scoring::Scored,
+    scoring::{Row, Scored},
     store::{Finished, Range, Resume, Store, StoreError, Term},
 };
 
@@ -45,6 +49,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Run what falls due up to then; event time only. Answers with executions and alerts.
     Execute(EventMillis, oneshot::Sender<Result<(u64, u64), StoreError>>),
+    /// Look at open windows that crossed a tripwire.
+    Early(Early),
 }
 
 /// What it starts with.
@@ -58,6 +64,10 @@ pub(crate) struct Parts {
     pub(crate) resume: Resume,
     pub(crate) committed: watch::Receiver<Committed>,
     pub(crate) counters: Arc<Counters>,
+    /// Shards of the cluster.
+    pub(crate) shards: u32,
+    /// What open windows have to reach, for owners.
+    pub(crate) tripwires: watch::Sender<Arc<[v1::Tripwires]>>,
 }
 
 struct Analysis {
@@ -74,15 +84,19 @@ struct Analysis {
     warnings: VecDeque<String>,
     /// The trace of the newest commit that was looked at (W3C traceparent).
     trace: Arc<str>,
+    /// Windows of sites so far, of buckets that are still open.
+    open_sites: BTreeMap<(EventMillis, SiteName), Row>,
+    /// The last bucket scored when tripwires were last told.
+    stretched: Option<EventMillis>,
 }
 
 /// Starts it. It begins with `warm` baselines, which may have learnt a part of the log, once they are there.
 pub(crate) fn start(
     parts: Parts,
+    inbox: Inbox<Command>,
     warm: BoxFuture<'static, Option<Baselines>>,
     seams: &Seams,
-) -> (Mailbox<Command>, watch::Receiver<v1::Progress>) {
-    let (sender, inbox) = mailbox("analysis", 16);
+) -> watch::Receiver<v1::Progress> {
     let before = v1::Progress { alerts: parts.resume.alerts, ..v1::Progress::default() };
     let (progress, watched) = watch::channel(before);
     let (finalised, seams) = (parts.resume.finalised, seams.clone());
@@ -93,12 +107,25 @@ pub(crate) fn start(
         let warm = warm.filter(|warm| warm.scored() <= parts.resume.scored);
         let baselines = warm.unwrap_or_else(|| Baselines::new(parts.origin.clone()));
         let (warnings, trace, unsaved) = (VecDeque::new(), Arc::default(), 0);
+        let (open_sites, stretched) = (BTreeMap::new(), None);
         let (late, records) = (parts.resume.late, finalised);
-        let analysis =
-            Analysis { parts, seams, progress, baselines, unsaved, finalised, late, records, warnings, trace };
+        let analysis = Analysis {
+            parts,
+            seams,
+            progress,
+            baselines,
+            unsaved,
+            finalised,
+            late,
+            records,
+            warnings,
+            trace,
+            open_sites,
+            stretched,
+        };
         analysis.run(inbox).await
     });
-    (sender, watched)
+    watched
 }
 
 impl Analysis {
@@ -124,11 +151,16 @@ impl Analysis {
                     self.finish(Finished { executions, ..Finished::default() }).await?;
                 }
                 command = inbox.recv() => {
-                    let Some(Command::Execute(until, reply)) = command else { return Ok(()) };
-                    self.score_ready(&stop).await?;
-                    let done = self.execute_until(until).await;
-                    // Whoever asked may be gone.
-                    let _ = reply.send(done);
+                    match command {
+                        Some(Command::Execute(until, reply)) => {
+                            self.score_ready(&stop).await?;
+                            let done = self.execute_until(until).await;
+                            // Whoever asked may be gone.
+                            let _ = reply.send(done);
+                        }
+                        Some(Command::Early(early)) => self.early(early).await?,
+                        None => return Ok(()),
+                    }
                 }
             }
         }
@@ -181,7 +213,8 @@ impl Analysis {
             self.correct(scored.saturating_add(1)).await?;
         }
         self.publish();
-        self.save().await
+        self.save().await?;
+        self.stretch_tripwires().await
     }
 
     /// Makes a snapshot if one is due. Without it a restart only takes longer.
@@ -216,6 +249,7 @@ impl Analysis {
         // On an event-time clock executions fall due as buckets end; else the clock runs them.
         let mut executions = if event_time { self.execute(end.saturating_sub(1)) } else { Vec::new() };
         records.iter().for_each(|record| self.parts.executions.offer(record));
+        self.parts.executions.closed(start);
         if event_time {
             executions.extend(self.execute(end));
         }
@@ -280,6 +314,8 @@ impl Analysis {
             return Ok(());
         }
         let (mut alerts, mut young, mut warnings) = (0, 0, Vec::new());
+        alerts += finished.early.iter().filter(|alert| alert.version == 1).count() as u64;
+        finished.early.iter().for_each(|alert| self.tell(alert));
         for done in &finished.executions {
             alerts += done.made() as u64;
             young += done.young;

@@ -7,13 +7,15 @@
 //! the new numbers, which takes none of the execution's alerts and never has a lower score. One that comes later than the
 //! look-back makes no alert; the execution tells of them in one sentence.
 
+mod early;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
 };
 
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::convert::results::{Alert, AnomalyRecord};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Stage};
 
 use crate::{
     alert::{self, Finding},
@@ -86,6 +88,12 @@ struct Pending {
     made: BTreeMap<String, Made>,
     /// By id: what updates an alert that was made. At most one each.
     updates: BTreeMap<String, Waiting>,
+    /// By id: the alerts of buckets that are still open.
+    early: BTreeMap<String, Alert>,
+    /// How many were made since the last execution, whose number they have.
+    early_made: usize,
+    /// Alerts that were early and are not confirmed, to be written by the next execution.
+    unconfirmed: Vec<Alert>,
     /// Late records that came after the look-back, and the worst of them.
     belated: u64,
     worst: Option<AnomalyRecord>,
@@ -100,6 +108,7 @@ struct Waiting {
     since: EventMillis,
     /// When an execution first saw it.
     seen: Option<EventMillis>,
+    stage: Stage,
 }
 
 /// An alert that was made.
@@ -135,6 +144,9 @@ impl Executions {
             waiting: Vec::new(),
             made: BTreeMap::new(),
             updates: BTreeMap::new(),
+            early: BTreeMap::new(),
+            early_made: 0,
+            unconfirmed: Vec::new(),
             belated: 0,
             worst: None,
             runs: BTreeMap::new(),
@@ -160,6 +172,9 @@ impl Executions {
     pub fn remember(&mut self, alert: &Alert) {
         for pending in self.rules.iter_mut().filter(|pending| pending.rule.id == alert.rule_id) {
             pending.made.insert(alert.id.clone(), Made::from(alert));
+            if alert.stage == Stage::Early {
+                pending.early.insert(alert.id.clone(), alert.clone());
+            }
         }
     }
 
@@ -217,6 +232,9 @@ impl Pending {
         // Before the first look at the clock, a record sets it: its finalisation may itself be an execution's time.
         self.last.get_or_insert_with(|| record.finalised_ms.saturating_sub(1));
         self.newest = self.newest.max(record.bucket_start);
+        if self.confirm(record) {
+            return;
+        }
         let since = self.extend_run(record);
         if record.buckets_seen < self.rule.minimum_buckets {
             self.young += 1;
@@ -233,7 +251,7 @@ impl Pending {
         if self.made.contains_key(&id) || self.waiting.iter().any(|waiting| waiting.id == id) {
             return;
         }
-        self.waiting.push(Waiting { id, record: record.clone(), since, seen: None });
+        self.waiting.push(Waiting { id, record: record.clone(), since, seen: None, stage: Stage::Final });
     }
 
     /// Takes a late record that tells of a bucket of which an alert was made, or is about to be. True if it did.
@@ -248,7 +266,8 @@ impl Pending {
         if record.finalised > made.record {
             let since = self.extend_run(record);
             let record = never_lower(record, made.score);
-            self.updates.insert(id.clone(), Waiting { id, record, since, seen: None });
+            let stage = if self.early.remove(&id).is_some() { Stage::Confirmed } else { Stage::Final };
+            self.updates.insert(id.clone(), Waiting { id, record, since, seen: None, stage });
         }
         true
     }
@@ -270,7 +289,11 @@ impl Pending {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || self.young > 0 || !self.updates.is_empty() || self.belated > 0
+        !self.waiting.is_empty()
+            || self.young > 0
+            || !self.updates.is_empty()
+            || !self.unconfirmed.is_empty()
+            || self.belated > 0
     }
 
     /// When the next execution is due: a whole number of intervals since 1970.
@@ -296,7 +319,8 @@ impl Pending {
         self.waiting.retain(|waiting| waiting.seen.is_none_or(|seen| at.saturating_sub(seen) <= look_back));
         let expired = before - self.waiting.len();
         self.waiting.sort_by(by_score);
-        let later = self.waiting.split_off(self.waiting.len().min(self.rule.max_signals));
+        let room = self.rule.max_signals.saturating_sub(std::mem::take(&mut self.early_made));
+        let later = self.waiting.split_off(self.waiting.len().min(room));
         let now = std::mem::replace(&mut self.waiting, later);
         let mut together: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
         for waiting in now.iter().chain(&self.waiting) {
@@ -305,7 +329,7 @@ impl Pending {
         let make = |waiting: &Waiting| {
             let ids = together.get(&incident(&waiting.record)).into_iter().flatten();
             let related = ids.filter(|id| **id != waiting.id).map(|id| (*id).to_owned()).collect();
-            let finding = Finding { record: &waiting.record, since: waiting.since, related };
+            let finding = Finding { record: &waiting.record, since: waiting.since, related, stage: waiting.stage };
             alert::make(&self.rule, &waiting.id, &finding, number, at)
         };
         let mut alerts: Vec<Alert> = now.iter().map(make).collect();
@@ -316,6 +340,7 @@ impl Pending {
             Alert { version: version.saturating_add(1), ..make(update) }
         }));
         drop(together);
+        alerts.append(&mut self.unconfirmed);
         for waiting in &mut self.waiting {
             waiting.seen.get_or_insert(at);
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use spikewatch_domain::{key::Dimension, record::EventMillis, window::Measure};
-use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
+use spikewatch_proto::convert::results::{AnomalyRecord, Contributor, Stage};
 
 use super::{
     Finding,
@@ -151,6 +151,8 @@ struct Numbers<'a> {
     warming_up: bool,
     incomplete: bool,
     late: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    stage: &'static str,
     kind: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kind_evidence: Vec<Evidence>,
@@ -275,6 +277,7 @@ fn numbers<'a>(rule: &'a Rule, finding: &'a Finding<'_>, likely: &Likely, execut
         warming_up: is_warming_up(record),
         incomplete: record.incomplete,
         late: record.late,
+        stage: finding.stage.name(),
         kind: likely.kind.name(),
         kind_evidence: likely.evidence.iter().map(evidence).collect(),
         companions: record
@@ -365,4 +368,13 @@ fn related<'a>(record: &'a AnomalyRecord, host: Option<&Host<'a>>) -> Related<'a
     let mut ip: Vec<&str> = host.and_then(|host| host.ip).into_iter().flatten().collect();
     ip.extend(named("peer").filter(|peer| peer.parse::<IpAddr>().is_ok() && *peer != record.value));
     Related { ip, hosts: host.and_then(|host| host.name).into_iter().collect(), user: named("user").collect() }
+}
+
+/// A document with another stage. One that can't be read stays as it is.
+pub(super) fn with_stage(document: &str, stage: Stage) -> String {
+    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(document) else { return document.to_owned() };
+    if let Some(fields) = value.get_mut("spikewatch").and_then(serde_json::Value::as_object_mut) {
+        fields.insert("stage".into(), stage.name().into());
+    }
+    value.to_string()
 }

@@ -7,7 +7,7 @@ mod reason;
 
 use sha2::{Digest as _, Sha256};
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::convert::results::{Alert, AnomalyRecord};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Stage};
 
 pub use self::kind::{Kind, Likely};
 use crate::rule::Rule;
@@ -21,6 +21,8 @@ pub struct Finding<'a> {
     pub since: EventMillis,
     /// Ids of the alerts of the same bucket and split value from other jobs.
     pub related: Vec<String>,
+    /// Whether the bucket has ended, and if it was told of before.
+    pub stage: Stage,
 }
 
 /// The alert's id: SHA-256 over rule, job, bucket and split value, in hexadecimal. An alert that is made again, by another
@@ -59,7 +61,18 @@ pub fn make(rule: &Rule, id: &str, finding: &Finding<'_>, execution: u64, now: E
         reason,
         execution,
         record: record.finalised,
+        stage: finding.stage,
     }
+}
+
+/// The next version of an early alert whose finished bucket was not over the threshold: the baseline, or what is excepted,
+/// has changed since it was made.
+#[must_use]
+pub fn unconfirmed(alert: Alert) -> Alert {
+    let stage = Stage::Unconfirmed;
+    let document = document::with_stage(&alert.document, stage);
+    let reason = format!("{} {}", alert.reason, reason::of_stage(stage));
+    Alert { version: alert.version.saturating_add(1), stage, document, reason, ..alert }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The alert in words: actual, typical, how many times, since when, with whom.
 
 use spikewatch_domain::{key::Dimension, window::Measure};
-use spikewatch_proto::convert::results::{AnomalyRecord, Contributor};
+use spikewatch_proto::convert::results::{AnomalyRecord, Contributor, Stage};
 
 use super::{
     Finding,
@@ -43,10 +43,23 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
             text.push_str(&format!(" {label}: {}.", named.join(", ")));
         }
     }
+    if finding.stage != Stage::Final {
+        text.push_str(&format!(" {}", of_stage(finding.stage)));
+    }
     if record.incomplete {
         text.push_str(" A collector of the site was missing, so the real value may be higher.");
     }
     text
+}
+
+/// What a stage means to whoever reads the alert.
+pub(super) fn of_stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Final => "",
+        Stage::Early => "This is what was counted so far: its time has not ended.",
+        Stage::Confirmed => "It was told early and is confirmed.",
+        Stage::Unconfirmed => "It was told early and is not confirmed: all of its time was not over the threshold.",
+    }
 }
 
 fn is_bytes(measure: Measure) -> bool {

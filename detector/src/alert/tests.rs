@@ -58,7 +58,13 @@ fn alert(record: &AnomalyRecord, since: u64) -> (Alert, Value) {
     let rules = Rule::built_in().unwrap();
     let rule = &rules[1];
     let id = id(rule, record);
-    let alert = make(rule, &id, &Finding { record, since, related: vec!["ab".into()] }, 12, NIGHT + 900_000);
+    let alert = make(
+        rule,
+        &id,
+        &Finding { record, since, related: vec!["ab".into()], stage: Stage::Final },
+        12,
+        NIGHT + 900_000,
+    );
     let document = serde_json::from_str(&alert.document).unwrap();
     (alert, document)
 }

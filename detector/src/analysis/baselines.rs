@@ -1,10 +1,11 @@
 //! All baselines, as a function of the commit log: what they have learnt is the log up to a bucket, in order. So whoever
 //! follows the log, now or later, has the same to the last bit.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use spikewatch_actors::task::{Kind, OnCancel, OnFailure, Tasks};
 use spikewatch_domain::{record::EventMillis, span::Span};
+use spikewatch_proto::{convert::results::AnomalyRecord, v1};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +13,7 @@ use super::amended::Amended;
 use crate::{
     job::Job,
     prepare,
-    scoring::{Bucket, Scored, Scoring},
+    scoring::{Bucket, Row, Scored, Scoring, Wanted},
     store::{LateEntry, LogKind, Store, StoreError},
 };
 
@@ -170,24 +171,54 @@ impl Baselines {
         Ok(scored)
     }
 
-    /// A large bucket is scored on a thread of its own, so that it doesn't keep others from theirs.
     async fn learn_known(&mut self, bucket: Bucket) -> Result<Scored, StoreError> {
-        if self.scoring.series() + bucket.rows.len() as u64 <= AT_ONCE {
-            return Ok(self.scoring.score(bucket));
+        let size = self.scoring.series() + bucket.rows.len() as u64;
+        self.work(size, |scoring| scoring.score(bucket)).await
+    }
+
+    /// Anomaly records of windows that are still open; learns nothing. `sites`: all sites' windows so far, if any is new.
+    pub(super) fn early(&self, start: EventMillis, rows: &[Row], sites: &[Row]) -> Vec<AnomalyRecord> {
+        self.scoring.early(start, rows, sites)
+    }
+
+    /// What windows of the bucket that starts at `next` have to reach, by shard. `wanted`: what a job's records have to.
+    ///
+    /// # Errors
+    /// It failed, and the baselines are lost.
+    pub(super) async fn tripwires(
+        &mut self,
+        next: EventMillis,
+        shards: u32,
+        wanted: BTreeMap<String, Option<Wanted>>,
+    ) -> Result<Vec<v1::Tripwires>, StoreError> {
+        // Each takes some twenty forecasts.
+        let size = self.scoring.series().saturating_mul(20);
+        let wanted = move |job: &Job| wanted.get(&job.id).copied().flatten();
+        self.work(size, move |scoring| scoring.tripwires(next, shards, wanted)).await
+    }
+
+    /// Much work is done on a thread of its own, so that it doesn't keep others from theirs.
+    async fn work<T: Send + 'static>(
+        &mut self,
+        size: u64,
+        work: impl FnOnce(&mut Scoring) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if size <= AT_ONCE {
+            return Ok(work(&mut self.scoring));
         }
         let mut away = std::mem::replace(&mut self.scoring, Scoring::new(&[], self.origin.span, 0));
         let (done, back) = oneshot::channel();
         let kind = Kind { on_cancel: OnCancel::Wait, on_failure: OnFailure::Log };
         self.origin.tasks.spawn_blocking(kind, "scoring", move || {
-            let scored = away.score(bucket);
+            let outcome = work(&mut away);
             // Nobody waits for it while the reign ends.
-            let _ = done.send((away, scored));
+            let _ = done.send((away, outcome));
             Ok::<(), StoreError>(())
         });
         let lost = |_| StoreError::Damaged { what: "the state of the baselines", why: "scoring failed".into() };
-        let (away, scored) = back.await.map_err(lost)?;
+        let (away, outcome) = back.await.map_err(lost)?;
         self.scoring = away;
-        Ok(scored)
+        Ok(outcome)
     }
 }
 

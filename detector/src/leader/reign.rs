@@ -98,6 +98,7 @@ impl Reign {
             resume,
             committed: committed.clone(),
             counters: Arc::clone(counters),
+            shards: store.shape().shards,
             tripwires,
         };
         let progress = analysis::start(parts, inbox, warm, &seams);

@@ -182,6 +182,8 @@ pub struct Finished {
     pub late: Option<u64>,
     /// What either gave, numbered.
     pub records: Vec<AnomalyRecord>,
+    /// Alerts of buckets that are still open.
+    pub early: Vec<Alert>,
     /// Executions with their alerts.
     pub executions: Vec<Execution>,
     /// The sinks that get every alert: one [`Parcel`] each.

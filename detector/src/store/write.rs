@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use spikewatch_proto::{
-    convert::{cluster::Incarnation, commit::Pair, results::AnomalyRecord},
+    convert::{
+        cluster::Incarnation,
+        commit::Pair,
+        results::{Alert, AnomalyRecord},
+    },
     v1,
 };
 
@@ -155,6 +159,7 @@ pub(super) async fn finish(work: &mut Work, finished: Finished) -> Done {
     if let Some(last) = finished.executions.last() {
         counter(work, "execution", last.number).await?;
     }
+    write_alerts(work, finished.early, &finished.sinks).await?;
     for execution in finished.executions {
         write_execution(work, execution, &finished.sinks).await?;
     }
@@ -173,7 +178,11 @@ async fn write_execution(work: &mut Work, execution: Execution, sinks: &[String]
     .bind(execution.young)
     .bind(Value::MaybeText(execution.warning.as_deref()));
     work.execute(insert).await?;
-    for alert in execution.alerts {
+    write_alerts(work, execution.alerts, sinks).await
+}
+
+async fn write_alerts(work: &mut Work, alerts: Vec<Alert>, sinks: &[String]) -> Done {
+    for alert in alerts {
         let (id, version, created) = (alert.id.clone(), alert.version, alert.created);
         let bucket = alert.bucket_start;
         let message = v1::Alert::from(alert).encode_to_vec();

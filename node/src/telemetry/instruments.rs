@@ -128,7 +128,7 @@ fn listener(meter: &Meter, listener: &Arc<ListenerMetrics>) {
 
 /// An aggregator's.
 pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) {
-    let counters: [(Metric, Field<AggregatorMetrics, u64>); 11] = [
+    let counters: [(Metric, Field<AggregatorMetrics, u64>); 12] = [
         (Metric::AggregatorSlices, |m| m.slices),
         (Metric::AggregatorRows, |m| m.rows),
         (Metric::AggregatorInvalid, |m| m.invalid_messages),
@@ -168,7 +168,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 15] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 16] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),

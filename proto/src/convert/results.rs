@@ -260,8 +260,39 @@ pub struct Alert {
     pub document: String,
     /// Number of the execution that made it.
     pub execution: u64,
-    /// Number of the anomaly record that this version tells of.
+    /// Number of the anomaly record that this version tells of; 0 while its bucket is open.
     pub record: u64,
+    /// Whether its bucket has ended, and if it was told of before.
+    pub stage: Stage,
+}
+
+/// How sure an alert is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Its bucket has ended, and this was the first to be said of it.
+    #[default]
+    Final,
+    /// Its bucket is still open.
+    Early,
+    /// It was early; the finished bucket says the same.
+    Confirmed,
+    /// It was early; the finished bucket does not say the same.
+    Unconfirmed,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [Self::Final, Self::Early, Self::Confirmed, Self::Unconfirmed];
+
+    /// Its name in documents; empty if final.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Final => "",
+            Self::Early => "early",
+            Self::Confirmed => "confirmed",
+            Self::Unconfirmed => "not_confirmed",
+        }
+    }
 }
 
 impl TryFrom<v1::Alert> for Alert {
@@ -291,6 +322,10 @@ impl TryFrom<v1::Alert> for Alert {
             document: message.document,
             execution: message.execution,
             record: message.record,
+            stage: *Stage::ALL
+                .iter()
+                .find(|stage| stage.name() == message.stage)
+                .ok_or_else(|| Invalid::new("Alert.stage", format!("{:?} is no stage", message.stage)))?,
         })
     }
 }
@@ -312,6 +347,7 @@ impl From<Alert> for v1::Alert {
             document: alert.document,
             execution: alert.execution,
             record: alert.record,
+            stage: alert.stage.name().to_owned(),
         }
     }
 }
