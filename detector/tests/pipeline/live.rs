@@ -11,7 +11,8 @@ use crate::{
     window,
 };
 
-fn rule() -> Rule {
+/// That for hosts, every second.
+pub(crate) fn rule() -> Rule {
     let text = include_str!("../../../deploy/rules/spike-in-a-hosts-traffic.toml");
     let text = text.replace("interval = \"15m\"", "interval = \"1s\"").replace("from = \"now-30m\"", "from = \"2s\"");
     Rule::from_toml(&text).unwrap()

@@ -1,5 +1,6 @@
 //! From committed windows to alerts, over gRPC as in production.
 
+mod early;
 mod late;
 mod live;
 mod owner;

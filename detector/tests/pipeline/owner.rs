@@ -137,6 +137,7 @@ pub(crate) struct Owner {
     outgoing: mpsc::Sender<v1::OwnerMessage>,
     incoming: Streaming<v1::DetectorMessage>,
     site: SiteName,
+    tripwires: Vec<v1::Tripwires>,
     _join: (mpsc::Sender<v1::Join>, Streaming<v1::Assignment>),
 }
 
@@ -160,7 +161,9 @@ impl Owner {
         let mut client = WindowingClient::new(detector.channel.clone()).max_decoding_message_size(64 << 20);
         let incoming = client.forward(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let site = "berlin".parse().unwrap();
-        let mut owner = Self { shards: Vec::new(), outgoing, incoming, site, _join: (heartbeat, assignments) };
+        let tripwires = Vec::new();
+        let mut owner =
+            Self { shards: Vec::new(), outgoing, incoming, site, tripwires, _join: (heartbeat, assignments) };
         for shard in 0..shards {
             let open = v1::OpenShard { shard, assignment: assignment.number, owner: "a1".into(), held: None };
             owner.send(owner_message::Message::Open(open)).await;
@@ -183,8 +186,37 @@ impl Owner {
         self.outgoing.send(v1::OwnerMessage { message: Some(message) }).await.unwrap();
     }
 
+    /// The next answer; tripwires are no answers.
     pub(crate) async fn answer(&mut self) -> Message {
-        self.incoming.message().await.unwrap().unwrap().message.unwrap()
+        loop {
+            match self.incoming.message().await.unwrap().unwrap().message.unwrap() {
+                Message::Tripwires(wires) => self.tripwires.push(wires),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The tripwires of all shards for that bucket, once they have come.
+    pub(crate) async fn tripwires(&mut self, bucket: u64) -> Vec<v1::Tripwires> {
+        loop {
+            let of_bucket = |wires: &&v1::Tripwires| wires.bucket_start_ms == bucket * QUARTER;
+            let found: Vec<_> = self.tripwires.iter().filter(of_bucket).cloned().collect();
+            if found.len() == self.shards.len() {
+                return found;
+            }
+            let Message::Tripwires(wires) = self.incoming.message().await.unwrap().unwrap().message.unwrap() else {
+                panic!("an answer to nothing")
+            };
+            self.tripwires.push(wires);
+        }
+    }
+
+    pub(crate) fn epoch(&self, shard: u32) -> v1::Epoch {
+        self.shards[shard as usize].epoch.clone()
+    }
+
+    pub(crate) fn shard_of(&self, subject: &Subject) -> u32 {
+        shard_of(&self.site, subject, self.shards.len() as u32)
     }
 
     /// The next commit of a shard, with that of `traffic` which is the shard's.
