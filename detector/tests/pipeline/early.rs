@@ -25,8 +25,9 @@ fn host(number: u64) -> Subject {
 /// Four quiet hosts; those named have so many events instead.
 fn traffic(bucket: u64, loud: &[(u64, u64)]) -> Traffic {
     let quiet = |number: u64| 200 + (bucket * 31 + number * 7) % 50;
-    let events =
-        |number: u64| loud.iter().find(|(loud, _)| *loud == number).map_or(quiet(number), |(_, events)| *events);
+    let events = |number: u64| {
+        loud.iter().find(|(loud, _)| *loud == number).map_or_else(|| quiet(number), |(_, events)| *events)
+    };
     (1..5).map(|number| (host(number), window(events(number), 70_000, "198.51.100.7"))).collect()
 }
 

@@ -10,7 +10,7 @@ use spikewatch_domain::{span::Span, window::Measure};
 use spikewatch_proto::convert::{
     cluster::{Incarnation, Shape},
     commit::Pair,
-    results::{Alert, AnomalyRecord},
+    results::{Alert, AnomalyRecord, Stage},
 };
 use spikewatch_tests::postgres::PostgresServer;
 
@@ -138,6 +138,7 @@ pub(crate) fn alert(id: u8, version: u32, reason: &str) -> Alert {
         document: "{}".into(),
         record: 1,
         execution: 1,
+        stage: Stage::Final,
     }
 }
 

@@ -310,6 +310,7 @@ async fn what_is_old_is_forgotten_in_steps_by_kind(place: &Place) {
     store.apply(term, [vec![open(0, 1)], writes].concat()).await.unwrap();
     let finish = |number: u64| Finished {
         late: None,
+        early: Vec::new(),
         scored: Some(number * QUARTER),
         records: vec![record(number, number, 50.0)],
         executions: vec![execution(number, vec![alert(u8::try_from(number).unwrap(), 1, "x")])],
