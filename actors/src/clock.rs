@@ -1,6 +1,7 @@
-//! The clock: the system's, or event time that a source of recorded traffic advances.
+//! The clock: the system's, event time that a source of recorded traffic advances, or what a simulator says.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,10 +13,21 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Source {
     System,
     Event(Arc<AtomicU64>),
+    Told(Arc<dyn Fn() -> u64 + Send + Sync>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Event(_) => "Event",
+            Self::Told(_) => "Told",
+        })
+    }
 }
 
 impl Clock {
@@ -32,16 +44,28 @@ impl Clock {
         (Self(Source::Event(Arc::clone(&now))), EventClock(now))
     }
 
+    /// A clock that shows what `now_ms` says: a simulator's, which may be off.
+    #[must_use]
+    pub fn told(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Source::Told(Arc::new(now_ms)))
+    }
+
     /// Now, ms.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     pub fn now_ms(&self) -> u64 {
         match &self.0 {
             Source::Event(now) => now.load(Ordering::Acquire),
-            Source::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
+            Source::System => system_ms(),
+            Source::Told(now_ms) => now_ms(),
+        }
+    }
+
+    /// What the clock on the wall shows, ms, also where time is what recorded traffic says: for latencies.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        match &self.0 {
+            Source::System | Source::Event(_) => system_ms(),
+            Source::Told(now_ms) => now_ms(),
         }
     }
 
@@ -50,6 +74,12 @@ impl Clock {
     pub fn is_event_time(&self) -> bool {
         matches!(self.0, Source::Event(_))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+fn system_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Advances the event [`Clock`] it was made with.
@@ -78,8 +108,16 @@ mod tests {
     }
 
     #[test]
+    fn a_simulator_tells_the_time_wall_and_all() {
+        let clock = Clock::told(|| 7);
+        assert_eq!((clock.now_ms(), clock.wall_ms(), clock.is_event_time()), (7, 7, false));
+    }
+
+    #[test]
     fn system_time_is_of_this_age() {
         assert!(Clock::system().now_ms() > 1_700_000_000_000);
+        let (recorded, _) = Clock::event();
+        assert!(recorded.wall_ms() > 1_700_000_000_000);
         assert!(!Clock::system().is_event_time());
     }
 }

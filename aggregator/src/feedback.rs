@@ -15,7 +15,10 @@ use spikewatch_proto::{
 };
 use tokio::sync::Notify;
 
-use crate::core::{Lane, StreamId, Unbinding};
+use crate::{
+    core::{Lane, StreamId, Unbinding},
+    skew::Skew,
+};
 
 /// The way back to one stream.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Feedback {
     pub(crate) of: Incarnation,
     /// How that incarnation stands among its collector's.
     pub(crate) lane: Lane,
+    /// How far its clock was off when it said hello; none if it plays recorded traffic.
+    pub(crate) skew: Option<Skew>,
     pending: Mutex<Pending>,
     wake: Notify,
 }
@@ -41,8 +46,8 @@ struct Pending {
 
 impl Feedback {
     /// Nothing to tell yet.
-    pub(crate) fn new(stream: StreamId, of: Incarnation, lane: Lane) -> Self {
-        Self { stream, of, lane, pending: Mutex::default(), wake: Notify::new() }
+    pub(crate) fn new(stream: StreamId, of: Incarnation, lane: Lane, skew: Option<Skew>) -> Self {
+        Self { stream, of, lane, skew, pending: Mutex::default(), wake: Notify::new() }
     }
 
     /// The shard can be bound under that epoch; the pair is what is counted already.

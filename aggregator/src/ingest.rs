@@ -25,14 +25,13 @@ use crate::{
     core::{Lane, Message, StreamId, Unbinding, Windows},
     feedback::Feedback,
     shard::ShardMessage,
+    skew::Skew,
 };
 
 /// How long a new stream may take to say hello, and how long it then waits until the cluster's shape is known.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often withheld credit is looked at again.
 const CREDIT_RETRY: Duration = Duration::from_millis(250);
-/// Difference of clocks that is worth a warning, ms.
-const MAX_SKEW_MS: u64 = 60_000;
 
 type Out = mpsc::Sender<Result<v1::AggregatorMessage, Status>>;
 
@@ -68,9 +67,9 @@ impl Ingest for IngestService {
 }
 
 async fn serve(shared: &Arc<Shared>, mut incoming: Streaming<v1::CollectorMessage>, out: &Out) -> Result<(), Status> {
-    let (hello, shape) = greet(shared, &mut incoming).await?;
+    let (hello, shape, skew) = greet(shared, &mut incoming).await?;
     let lane = if hello.back_fill { Lane::BackFill } else { Lane::Live { draining: hello.draining } };
-    let feedback = Arc::new(Feedback::new(shared.next_stream(), hello.of, lane));
+    let feedback = Arc::new(Feedback::new(shared.next_stream(), hello.of, lane, skew));
     let mut session = Session { shared, shape, feedback: Arc::clone(&feedback), bound: BTreeMap::new() };
     shared.enter(&feedback);
     tracing::info!(collector = %feedback.of, stream = feedback.stream, "collector connected");
@@ -88,29 +87,41 @@ async fn serve(shared: &Arc<Shared>, mut incoming: Streaming<v1::CollectorMessag
     result
 }
 
-/// Waits for the hello and checks that both mean the same cluster.
-async fn greet(shared: &Shared, incoming: &mut Streaming<v1::CollectorMessage>) -> Result<(Hello, Shape), Status> {
+/// Waits for the hello and checks that both mean the same cluster and the same time.
+async fn greet(
+    shared: &Shared,
+    incoming: &mut Streaming<v1::CollectorMessage>,
+) -> Result<(Hello, Shape, Option<Skew>), Status> {
     let first = tokio::time::timeout(PATIENCE, incoming.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
     let Some(collector_message::Message::Hello(hello)) = first.and_then(|message| message.message) else {
         return Err(Status::failed_precondition("the first message must be a hello"));
     };
     let hello = Hello::read(&hello).map_err(|invalid| refuse(shared, &invalid))?;
+    let clock = &shared.seams.clock;
+    let skew = (!hello.event_time).then(|| Skew::measure(hello.clock_ms, clock.now_ms()));
     let shape = tokio::time::timeout(PATIENCE, shared.shape()).await;
     let shape = shape.map_err(|_| Status::unavailable("the detector was not reached from here yet"))?;
     if hello.shape != shape {
         let problem = format!("the cluster has {shape:?}, the collector expects {:?}", hello.shape);
         return Err(Status::failed_precondition(problem));
     }
-    let clock = &shared.seams.clock;
     if hello.event_time != clock.is_event_time() {
         return Err(Status::failed_precondition("one side plays recorded traffic, the other is live"));
     }
-    let skew_ms = clock.now_ms().abs_diff(hello.clock_ms);
-    if !hello.event_time && skew_ms > MAX_SKEW_MS {
-        tracing::warn!(collector = %hello.of, skew_ms, "the collector's clock is off");
+    let most = shared.options.max_skew;
+    if let Some(skew) = skew.filter(|skew| skew.is_beyond(most)) {
+        shared.counters.skewed.add(1);
+        return Err(Status::failed_precondition(format!(
+            "the clock of {} is {skew}, more than max_skew ({} s): nothing is taken from it until they agree",
+            hello.of,
+            most.as_secs()
+        )));
     }
-    Ok((hello, shape))
+    if let Some(skew) = skew.filter(|skew| skew.is_notable()) {
+        tracing::warn!(collector = %hello.of, skew_ms = skew.ahead_ms(), "the collector's clock is {skew}");
+    }
+    Ok((hello, shape, skew))
 }
 
 /// Sends what shards have to tell, and credit while there is memory.

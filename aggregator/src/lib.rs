@@ -15,6 +15,7 @@ mod ingest;
 mod metrics;
 mod pressure;
 mod shard;
+mod skew;
 
 use std::{
     collections::BTreeMap,
@@ -75,6 +76,8 @@ pub struct Options {
     pub max_streams: usize,
     /// Nothing is sealed before that many collectors have bound a shard: in a replay, all that will play.
     pub expected_collectors: usize,
+    /// A collector whose clock is off this one by more is refused.
+    pub max_skew: Duration,
 }
 
 impl Options {
@@ -89,6 +92,7 @@ impl Options {
             credit_rows: 1 << 18,
             max_streams: 4096,
             expected_collectors: 0,
+            max_skew: Duration::from_secs(60),
         }
     }
 }
@@ -123,6 +127,7 @@ impl Handle {
             slices: shared.counters.slices.get(),
             rows: shared.counters.rows.get(),
             invalid_messages: shared.counters.invalid.get(),
+            skewed: shared.counters.skewed.get(),
             unbound: shared.counters.unbound.get(),
             lost_events: shared.counters.lost_events.get(),
             too_late_rows: shared.counters.too_late_rows.get(),
@@ -136,6 +141,15 @@ impl Handle {
             mailbox_depth: mailboxes.iter().map(|stats| stats.depth as u64).sum(),
             mailbox_blocked_ns: mailboxes.iter().map(|stats| stats.blocked_ns).sum(),
         }
+    }
+
+    /// How far the clocks of connected collectors are ahead of this one, ms, by "site/collector". Those that play recorded
+    /// traffic have none.
+    #[must_use]
+    pub fn clock_skews(&self) -> BTreeMap<String, i64> {
+        let sessions = self.0.sessions();
+        let skew = |session: &Arc<Feedback>| Some((session.of.to_string(), session.skew?.ahead_ms()));
+        sessions.iter().filter_map(skew).collect()
     }
 
     /// Waits until all assigned shards are open.

@@ -26,6 +26,7 @@ pub(crate) struct Counters {
     pub(crate) slices: Counter,
     pub(crate) rows: Counter,
     pub(crate) invalid: Counter,
+    pub(crate) skewed: Counter,
     pub(crate) unbound: Counter,
     pub(crate) lost_events: Counter,
     pub(crate) too_late_rows: Counter,
@@ -55,6 +56,8 @@ pub struct AggregatorMetrics {
     pub rows: u64,
     /// Messages refused because a field was invalid.
     pub invalid_messages: u64,
+    /// Streams refused because the collector's clock is too far off.
+    pub skewed: u64,
     /// Times that a stream had to bind a shard anew.
     pub unbound: u64,
     /// Events that disk budgets of collectors dropped, as far as they said so.

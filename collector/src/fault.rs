@@ -31,6 +31,8 @@ pub enum Reason {
     BadLine,
     /// A table bound was reached (templates, exporters, fragments): the oldest entry made room.
     LimitReached,
+    /// A record's time lies far from its receipt: the exporter's clock is off. It counts at the time of receipt.
+    ClockOff,
 }
 
 impl Reason {
@@ -50,6 +52,7 @@ impl Reason {
             Self::OutOfRange => "out_of_range",
             Self::BadLine => "bad_line",
             Self::LimitReached => "limit_reached",
+            Self::ClockOff => "clock_off",
         }
     }
 

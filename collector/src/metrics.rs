@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -39,6 +39,8 @@ pub struct Counters {
     pub flow_packets: AtomicU64,
     /// Records whose event time was absurd and replaced by the time of receipt.
     pub times_replaced: AtomicU64,
+    /// How far the clock is ahead of that of the aggregator heard last, ms.
+    pub clock_skew: AtomicI64,
     /// Shares charged to `(overflow)`.
     pub overflowed: AtomicU64,
     /// Shares charged to `(other)` of a bounded dimension because too many of its values were held.

@@ -128,8 +128,17 @@ impl Pipeline {
     /// One export datagram. Its faults are for the caller to place.
     pub fn datagram(&mut self, exporter: IpAddr, time: EventMillis, payload: &[u8], faults: &mut Vec<Fault>) {
         self.exports.decode(exporter, time, payload, &mut self.decoded);
-        let believed = self.decoded.records.iter_mut().map(|record| believe(record, time)).filter(|replaced| *replaced);
-        Metrics::add(&self.metrics.counters().times_replaced, believed.count() as u64);
+        let times = self.decoded.records.iter_mut().filter_map(|record| believe(record, time));
+        let before = faults.len();
+        for told in times {
+            // Where one record of a datagram is off, most are: only the first is worth its text.
+            faults.push(if faults.len() == before {
+                off(told, time)
+            } else {
+                Fault::new(Reason::ClockOff, "as before")
+            });
+        }
+        Metrics::add(&self.metrics.counters().times_replaced, (faults.len() - before) as u64);
         faults.append(&mut self.decoded.faults);
         self.settle();
     }
@@ -225,15 +234,28 @@ const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
 const AHEAD_MS: u64 = 60_000;
 
 /// Event time that lies absurdly far from its receipt says more of the exporter's clock than of the traffic: it is
-/// replaced by the time of receipt. True if it was.
-fn believe(record: &mut FlowRecord, received: EventMillis) -> bool {
+/// replaced by the time of receipt. Returns what it said, if it was.
+fn believe(record: &mut FlowRecord, received: EventMillis) -> Option<EventMillis> {
     let oldest = received.saturating_sub(LATE_HORIZON_MS);
     let newest = received.saturating_add(AHEAD_MS);
-    let absurd = record.end > newest || record.end < oldest;
-    if absurd {
+    if record.end > newest || record.end < oldest {
+        let told = record.end;
         (record.start, record.end) = (received, received);
+        return Some(told);
     }
-    let long = record.start < oldest;
+    let told = record.start;
     record.start = record.start.max(oldest);
-    absurd || long
+    (told < oldest).then_some(told)
+}
+
+fn off(told: EventMillis, received: EventMillis) -> Fault {
+    let side = if told > received { "ahead of" } else { "behind" };
+    let seconds = told.abs_diff(received) / 1000;
+    Fault::new(
+        Reason::ClockOff,
+        format!(
+            "a flow at {told} ms lies {seconds} s {side} its receipt; expected at most 60 s ahead and 7 days behind: it \
+             counts at its receipt"
+        ),
+    )
 }

@@ -200,6 +200,8 @@ pub(crate) struct Aggregator {
     pub(crate) detector: Endpoints,
     /// Memory for open windows; beyond, collectors get no credit.
     pub(crate) memory_limit: Text<Size>,
+    /// A collector whose clock is off this aggregator's by more is refused.
+    pub(crate) max_skew: Text<Period>,
 }
 
 /// `[detector]`
@@ -314,6 +316,7 @@ impl Default for Aggregator {
             advertise: OrEmpty(None),
             detector: Endpoints::one(Endpoint::of(local(7433))),
             memory_limit: Text(Size(2 << 30)),
+            max_skew: Text(Period(Duration::from_secs(60))),
         }
     }
 }

@@ -207,6 +207,7 @@ fn aggregator(config: &Config, bound: SocketAddr, beside: Option<&Endpoint>) -> 
     };
     spikewatch_aggregator::Options {
         memory_limit: aggregator.memory_limit.0.0,
+        max_skew: aggregator.max_skew.0.0,
         ..spikewatch_aggregator::Options::new(config.node.name.clone(), detectors, advertise.url())
     }
 }

@@ -26,6 +26,11 @@ type Numbered = (u32, u64, u64, Batch);
 pub(crate) struct Collector {
     pub(crate) site: String,
     pub(crate) incarnation: u8,
+    /// A live collector's clock when it says hello; none if it plays recorded traffic.
+    pub(crate) clock_ms: Option<u64>,
+    pub(crate) back_fill: bool,
+    /// The incarnation whose traffic it doesn't carry on, which drains beside it.
+    pub(crate) draining: Option<u8>,
     /// Per shard, by sequence number; trimmed ones are gone.
     pub(crate) spool: BTreeMap<u32, BTreeMap<u64, Batch>>,
     next: BTreeMap<u32, u64>,
@@ -48,6 +53,9 @@ impl Collector {
         Self {
             site: site.into(),
             incarnation,
+            clock_ms: None,
+            back_fill: false,
+            draining: None,
             spool: BTreeMap::new(),
             next: BTreeMap::new(),
             sums: BTreeMap::new(),
@@ -72,8 +80,10 @@ impl Collector {
             collector: "c1".into(),
             incarnation: vec![self.incarnation; 16],
             shape: Some(SHAPE().into()),
-            clock_ms: 0,
-            event_time: true,
+            clock_ms: self.clock_ms.unwrap_or_default(),
+            event_time: self.clock_ms.is_none(),
+            back_fill: self.back_fill,
+            draining: self.draining.iter().map(|id| vec![*id; 16]).collect(),
             ..v1::Hello::default()
         }
     }
@@ -94,6 +104,14 @@ impl Collector {
 
     pub(crate) fn disconnect(&mut self) {
         self.link = None;
+    }
+
+    /// Takes what answers there are by now.
+    pub(crate) async fn listen(&mut self) {
+        let moment = std::time::Duration::from_millis(1);
+        while let Ok(heard) = tokio::time::timeout(moment, self.hear()).await {
+            heard.unwrap();
+        }
     }
 
     /// Takes one answer.

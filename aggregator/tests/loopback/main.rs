@@ -1,6 +1,7 @@
 //! The aggregator as its neighbours see it: over gRPC on the loopback, between a small collector and a small detector.
 #![expect(clippy::disallowed_methods, reason = "the neighbours are no part of the program")]
 
+mod back_fill;
 mod collector;
 mod detector;
 
@@ -83,6 +84,45 @@ async fn what_goes_in_is_committed_exactly_and_may_then_be_trimmed() {
     assert_eq!((metrics.rows, metrics.streams, metrics.window_bytes), (161, 1, 0), "{metrics:?}");
     assert_eq!((metrics.commits, metrics.acks), (store.commits as u64, store.commits as u64));
     assert!(cluster.seams.latencies.snapshot().iter().any(|hop| hop.hop == "seal→ack" && hop.count > 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_whose_clock_is_off_is_shown_and_far_off_refused() {
+    let (_detector, detector_address) = Detector::start().await;
+    let seams = Seams::system();
+    let (aggregator, routes) = start(Options::new("a1", vec![detector_address], "http://a1"), &seams).await.unwrap();
+    aggregator.ready().await;
+    let address = serve(routes).await;
+    let hello = async |off_ms: i64| {
+        let clock_ms = seams.clock.now_ms().saturating_add_signed(off_ms);
+        let hello = v1::Hello { event_time: false, clock_ms, ..Collector::new("berlin", 1).hello() };
+        let hello = v1::CollectorMessage { message: Some(Message::Hello(hello)) };
+        let (out, messages) = tokio::sync::mpsc::channel(4);
+        out.send(hello).await.unwrap();
+        let mut client = v1::ingest_client::IngestClient::connect(address.clone()).await.unwrap();
+        let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let mut answers = client.stream(messages).await.unwrap().into_inner();
+        let answer = answers.message().await.map(Option::unwrap);
+        (answer, aggregator.clock_skews(), out, answers)
+    };
+    for off in [-59_000, -30_000, 0, 30_000, 59_000] {
+        let (answer, skews, ..) = hello(off).await;
+        let Some(v1::aggregator_message::Message::Welcome(welcome)) = answer.unwrap().message else { panic!("{off}") };
+        assert!(welcome.clock_ms.abs_diff(seams.clock.now_ms()) < 5_000);
+        assert!(skews["berlin/c1"].abs_diff(off) < 5_000, "{skews:?}");
+    }
+    for (off, side) in [(-90_000, "s behind"), (86_400_000, "s ahead of")] {
+        let (answer, ..) = hello(off).await;
+        let refused = answer.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        let says = format!("{side} this aggregator's, more than max_skew (60 s)");
+        assert!(
+            refused.message().starts_with("the clock of berlin/c1") && refused.message().contains(&says),
+            "{refused}"
+        );
+    }
+    assert_eq!((aggregator.metrics().skewed, aggregator.metrics().invalid_messages), (2, 0));
+    seams.tasks.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

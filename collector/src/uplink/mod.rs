@@ -7,12 +7,14 @@ mod link;
 mod outlet;
 mod recovery;
 mod routes;
+mod skew;
 mod spooler;
 mod store;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -34,6 +36,7 @@ use self::{
     contents::Contents,
     core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, SliceNo},
     outlet::{Outlet, Pumped, Queued},
+    skew::Skews,
     store::Store,
 };
 use crate::{metrics::Metrics, pipeline::Flush, spool};
@@ -109,6 +112,7 @@ struct Uplink {
     /// Ends all link tasks, when the uplink does.
     links: DropGuard,
     next_link: LinkId,
+    skews: Skews,
     /// How long what is spooled is delivered still when the collector ends.
     parting: Duration,
     finished: watch::Sender<bool>,
@@ -146,6 +150,7 @@ pub(crate) async fn start(
         wanted: BTreeMap::new(),
         links: CancellationToken::new().drop_guard(),
         next_link: 1,
+        skews: Skews::default(),
         parting,
         finished,
     };
@@ -215,15 +220,18 @@ impl Uplink {
             Event::Connected { link, lane, outgoing } => {
                 Metrics::add(&self.metrics.counters().streams, 1);
                 self.streams.insert(link, Outlet::new(outgoing));
+                self.skews.said(link, self.seams.clock.now_ms());
                 self.on_core(Happened::Connected { link, lane }, None);
             }
             Event::Message { link, message } => {
                 if self.streams.contains_key(&link) {
+                    self.compare_clocks(link, &message);
                     self.on_core(Happened::Message { link, message }, None);
                 }
             }
             Event::Disconnected { link } => {
                 self.streams.remove(&link);
+                self.skews.gone(link);
                 self.on_core(Happened::Disconnected { link }, None);
             }
             Event::Spool(happened) => {
@@ -233,6 +241,20 @@ impl Uplink {
                 self.on_core(happened, None);
             }
             Event::Read { slice_no, contents } => self.on_read(slice_no, contents),
+        }
+    }
+
+    /// The first welcome of a stream tells how far this clock is off the aggregator's.
+    fn compare_clocks(&mut self, link: LinkId, message: &v1::aggregator_message::Message) {
+        let v1::aggregator_message::Message::Welcome(welcome) = message else { return };
+        let clock = &self.seams.clock;
+        let Some(skew) = self.skews.heard(link, welcome.clock_ms, clock.now_ms()) else { return };
+        if clock.is_event_time() {
+            return;
+        }
+        self.metrics.counters().clock_skew.store(skew.ahead_ms, Relaxed);
+        if skew.is_notable() {
+            tracing::warn!(ahead_ms = skew.ahead_ms, within_ms = skew.within_ms, "this clock is off an aggregator's");
         }
     }
 

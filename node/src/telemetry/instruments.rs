@@ -88,6 +88,9 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
             metric => counter(meter, metric, Box::new(read)),
         }
     }
+    let skew = handle.metrics().clone();
+    let ahead = move || skew.counters().clock_skew.load(Relaxed) as f64 / 1e3;
+    seconds(meter, Metric::CollectorClockSkew, Box::new(ahead));
     for listener in handle.listeners() {
         self::listener(meter, listener);
     }
@@ -128,10 +131,11 @@ fn listener(meter: &Meter, listener: &Arc<ListenerMetrics>) {
 
 /// An aggregator's.
 pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) {
-    let counters: [(Metric, Field<AggregatorMetrics, u64>); 12] = [
+    let counters: [(Metric, Field<AggregatorMetrics, u64>); 13] = [
         (Metric::AggregatorSlices, |m| m.slices),
         (Metric::AggregatorRows, |m| m.rows),
         (Metric::AggregatorInvalid, |m| m.invalid_messages),
+        (Metric::AggregatorSkewed, |m| m.skewed),
         (Metric::AggregatorUnbound, |m| m.unbound),
         (Metric::AggregatorLostEvents, |m| m.lost_events),
         (Metric::AggregatorCommits, |m| m.commits),
@@ -146,6 +150,14 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
         let handle = handle.clone();
         counter(meter, metric, Box::new(move || field(&handle.metrics())));
     }
+    let (skews, metric) = (handle.clone(), Metric::AggregatorClockSkew);
+    let instrument = meter.f64_observable_gauge(metric.name()).with_description(metric.help());
+    let look = move |seen: &dyn AsyncInstrument<f64>| {
+        for (collector, skew_ms) in skews.clock_skews() {
+            seen.observe(skew_ms as f64 / 1e3, &[KeyValue::new("collector", collector)]);
+        }
+    };
+    instrument.with_unit(metric.unit()).with_callback(look).build();
     let gauges: [(Metric, Field<AggregatorMetrics, u64>); 4] = [
         (Metric::AggregatorStreams, |m| m.streams),
         (Metric::AggregatorShards, |m| m.shards_assigned),

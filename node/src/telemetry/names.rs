@@ -76,6 +76,8 @@ metrics! {
     CollectorRows = "spikewatch.collector.rows", "";
     /// Batches sent to aggregators, repeats included.
     CollectorBatches = "spikewatch.collector.batches", "";
+    /// How far the clock is ahead of that of the aggregator heard last, give or take half of a round trip.
+    CollectorClockSkew = "spikewatch.collector.clock_skew", "s";
     /// Streams to aggregators opened.
     CollectorStreams = "spikewatch.collector.streams", "";
     /// Bytes of the spool.
@@ -93,6 +95,10 @@ metrics! {
     /// Newest event time seen.
     CollectorEventTime = "spikewatch.collector.event_time", "s";
 
+    /// Streams refused because the collector's clock is too far off.
+    AggregatorSkewed = "spikewatch.aggregator.streams_skewed", "";
+    /// How far a collector's clock is ahead of this aggregator's.
+    AggregatorClockSkew = "spikewatch.aggregator.collector_clock_skew", "s";
     /// Streams of collectors that are open.
     AggregatorStreams = "spikewatch.aggregator.streams", "";
     /// Shards assigned to this aggregator.
