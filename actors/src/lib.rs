@@ -1,11 +1,12 @@
 //! What every role runs on: mailboxes, supervision, kinds of task, shutdown, latencies, and the seams for time,
-//! randomness and spawning. Small, on tokio's channels; the rest of the project uses tokio's clock and spawning only
+//! randomness, spawning and connections. Small, on tokio's channels; the rest of the project uses tokio's clock and spawning only
 //! through here, so that a test (or a simulator) decides what happens when.
 
 pub mod clock;
 pub mod entropy;
 pub mod latency;
 pub mod mailbox;
+pub mod network;
 pub mod supervise;
 pub mod task;
 mod unwind;
@@ -19,6 +20,8 @@ pub struct Seams {
     pub entropy: entropy::Entropy,
     /// Where tasks are spawned, and how they end.
     pub tasks: task::Tasks,
+    /// How others are reached.
+    pub network: network::Network,
     /// How long each hop takes.
     pub latencies: latency::Latencies,
 }
@@ -39,6 +42,8 @@ impl Seams {
     /// Seams on the given clock and randomness.
     #[must_use]
     pub fn new(clock: clock::Clock, entropy: entropy::Entropy) -> Self {
-        Self { clock, entropy, tasks: task::Tasks::new(), latencies: latency::Latencies::default() }
+        let (tasks, network, latencies) =
+            (task::Tasks::new(), network::Network::system(), latency::Latencies::default());
+        Self { clock, entropy, tasks, network, latencies }
     }
 }

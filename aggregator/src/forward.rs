@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use spikewatch_actors::mailbox::Inbox;
 use spikewatch_proto::{
-    PROTOCOL_VERSION,
+    PROTOCOL_VERSION, channel,
     convert::{
         Invalid,
         cluster::{Epoch, Shape},
@@ -109,7 +109,7 @@ struct Forward<'a> {
 impl Forward<'_> {
     /// Runs until the connection breaks, or the aggregator has left the cluster.
     async fn connected(&mut self, endpoint: &Endpoint, inbox: &mut Inbox<ForwardMessage>) -> Result<(), Broken> {
-        let channel = endpoint.connect().await?;
+        let channel = channel::connect(endpoint, self.shared.seams.network.dial()).await?;
         let (joins, beats) = mpsc::channel(4);
         let _ = joins.send(self.join()).await;
         let mut control = ControlClient::with_interceptor(channel.clone(), Traced);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use spikewatch_actors::{clock::Clock, mailbox::Mailbox, task::Kind};
+use spikewatch_actors::{mailbox::Mailbox, task::Kind};
 use spikewatch_proto::{
     convert::{
         Invalid,
@@ -237,7 +237,7 @@ impl Session<'_> {
         self.shared.counters.rows.add(rows as u64);
         if slice.sent_ms > 0 {
             // Wall clocks of two machines: a latency to look at, not to decide by.
-            let took = Clock::system().now_ms().saturating_sub(slice.sent_ms);
+            let took = self.shared.seams.clock.wall_ms().saturating_sub(slice.sent_ms);
             self.shared.seams.latencies.record_ms("collector→aggregator", took);
         }
         let trace: Option<Arc<str>> = (!trace.is_empty()).then(|| trace.into());

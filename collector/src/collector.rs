@@ -20,6 +20,7 @@ use crate::{
     networks::InternalNetworks,
     pipeline::{Flush, Pipeline, PipelineOptions},
     source::{
+        channel,
         file::Expected,
         files::{self, FileReport},
         listener::{Datagram, Listener, ListenerMetrics},
@@ -103,7 +104,7 @@ pub enum SourceOptions {
         /// Bytes that the kernel is asked to hold.
         receive_buffer: usize,
     },
-    /// Datagrams handed over in the process; time is theirs.
+    /// Datagrams handed over in the process; time is theirs if they are played, else the clock's.
     Channel(mpsc::Receiver<Datagram>),
 }
 
@@ -250,7 +251,10 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
                 let receive = listener.receive(move || clock.now_ms(), waiting.clone(), metrics.clone());
                 seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
             }
-            SourceOptions::Channel(channel) => channels.push(channel),
+            SourceOptions::Channel(channel) if options.event_clock.is_some() => channels.push(channel),
+            SourceOptions::Channel(datagrams) => {
+                seams.tasks.spawn(Kind::BACKGROUND, "channel", channel::pass_on(datagrams, waiting.clone()));
+            }
         }
     }
     let (ended, reports) = watch::channel(None);

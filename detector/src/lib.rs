@@ -46,7 +46,7 @@ use self::{
     metrics::Counters,
     rule::{InvalidRule, Rule},
     service::gate::Gate,
-    store::{StoreError, StoreOptions},
+    store::{Store, StoreError, StoreOptions},
 };
 pub use self::{metrics::DetectorMetrics, retention::Retention};
 
@@ -115,6 +115,19 @@ impl Default for Options {
             name: String::new(),
             lease: Duration::from_secs(10),
         }
+    }
+}
+
+impl Options {
+    /// Puts in what ships where nothing is said, and checks that rules and jobs fit together.
+    fn complete(&mut self) -> Result<(), Error> {
+        if self.jobs.is_empty() {
+            self.jobs = Job::built_in();
+        }
+        if self.rules.is_empty() {
+            self.rules = Rule::built_in()?;
+        }
+        check(&self.rules, &self.jobs)
     }
 }
 
@@ -199,17 +212,24 @@ impl Handle {
 ///
 /// # Errors
 /// The store can't be used, or rules and jobs don't fit together.
-pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
-    let jobs = if options.jobs.is_empty() { Job::built_in() } else { options.jobs };
-    let rules = if options.rules.is_empty() { Rule::built_in()? } else { options.rules };
-    check(&rules, &jobs)?;
+pub async fn start(mut options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
+    // What doesn't fit together is said before a store is made.
+    options.complete()?;
     let store = StoreOptions {
-        url: options.store_url,
+        url: options.store_url.clone(),
         durable: options.durable,
         shape: options.shape,
         lineage: seams.entropy.bytes16(),
     };
-    let store = store::open(&store).await?;
+    start_on(store::open(&store).await?, options, seams).await
+}
+
+/// Starts a detector as [`start`] does, on a store that is open already, whatever its options name.
+///
+/// # Errors
+/// As for [`start`].
+pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams) -> Result<(Handle, Routes), Error> {
+    options.complete()?;
     let counters = Arc::new(Counters::default());
     let (shape, span) = (options.shape, options.shape.bucket);
     let plan = Plan {
@@ -221,9 +241,9 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         },
         retire_after: options.retire_after,
         timing: options.timing,
-        origin: Origin { jobs: jobs.into(), span, max_series: options.max_series, tasks: seams.tasks.clone() },
+        origin: Origin { jobs: options.jobs.into(), span, max_series: options.max_series, tasks: seams.tasks.clone() },
         snapshot_buckets: options.snapshot_buckets,
-        rules,
+        rules: options.rules,
         retention: options.retention,
         counters: Arc::clone(&counters),
         seams: seams.clone(),

@@ -25,9 +25,9 @@ impl Span {
     ///
     /// # Errors
     /// Outside 1 s to 1 day.
-    pub fn from_seconds(seconds: u64) -> Result<Self, InvalidSpan> {
-        match u32::try_from(seconds) {
-            Ok(s @ 1..=86_400) => Ok(Self { seconds: s }),
+    pub const fn from_seconds(seconds: u64) -> Result<Self, InvalidSpan> {
+        match seconds {
+            1..=86_400 => Ok(Self { seconds: seconds as u32 }),
             _ => Err(InvalidSpan(seconds)),
         }
     }

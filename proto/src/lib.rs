@@ -1,6 +1,7 @@
 //! The wire contract. The types are generated from `spikewatch/v1/*.proto`; [`convert`] is the one place that turns what
 //! came over a wire into the nouns of `domain`, and refuses what does not fit.
 
+pub mod channel;
 pub mod convert;
 pub mod trace;
 

@@ -1,3 +1,4 @@
 //! Whole-system tests live in this crate's `tests`; this library is what tests of other crates share.
 
+pub mod memory_store;
 pub mod postgres;

@@ -2,15 +2,19 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use spikewatch_actors::{Seams, entropy::Entropy, mailbox::Mailbox, task::Kind};
+use spikewatch_actors::{Seams, mailbox::Mailbox, network::Network, task::Kind};
 use spikewatch_proto::{
+    channel,
     trace::Traced,
     v1::{AggregatorMessage, CollectorMessage, ingest_client::IngestClient},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming, transport::Endpoint};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 use tracing::Instrument as _;
 
 use super::{Event, LINK_CAPACITY, LinkId, core::LaneNo};
@@ -49,21 +53,21 @@ pub(super) fn start(
     token: CancellationToken,
     seams: &Seams,
 ) {
-    let entropy = seams.entropy.clone();
+    let for_link = seams.clone();
     seams.tasks.spawn(Kind::CONNECTION, "link", async move {
         let mut link = first;
-        token.run_until_cancelled(keep(&address, lane, &mut link, &events, &entropy)).await;
+        token.run_until_cancelled(keep(&address, lane, &mut link, &events, &for_link)).await;
         // The uplink may be gone.
         let _ = events.send(Event::Disconnected { link }).await;
         Ok::<(), Infallible>(())
     });
 }
 
-async fn keep(address: &str, lane: LaneNo, link: &mut LinkId, events: &Mailbox<Event>, entropy: &Entropy) {
+async fn keep(address: &str, lane: LaneNo, link: &mut LinkId, events: &Mailbox<Event>, seams: &Seams) {
     let mut wait = FIRST_WAIT;
     loop {
         let began = Instant::now();
-        if let Err(error) = stream(address, lane, *link, events).await {
+        if let Err(error) = stream(address, lane, *link, events, &seams.network).await {
             tracing::warn!(%error, aggregator = address, "stream to the aggregator ended");
         }
         if events.send(Event::Disconnected { link: *link }).await.is_err() {
@@ -73,14 +77,20 @@ async fn keep(address: &str, lane: LaneNo, link: &mut LinkId, events: &Mailbox<E
         if began.elapsed() > OF_USE {
             wait = FIRST_WAIT;
         }
-        let chance = wait.mul_f64((entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        let chance = wait.mul_f64((seams.entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
         tokio::time::sleep((wait + chance) / 2).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
-async fn stream(address: &str, lane: LaneNo, link: LinkId, events: &Mailbox<Event>) -> Result<(), LinkError> {
-    let channel = connect(address).await?;
+async fn stream(
+    address: &str,
+    lane: LaneNo,
+    link: LinkId,
+    events: &Mailbox<Event>,
+    network: &Network,
+) -> Result<(), LinkError> {
+    let channel = connect(address, network).await?;
     let mut client = IngestClient::with_interceptor(channel, Traced).max_decoding_message_size(MAX_MESSAGE);
     let (outgoing, waiting) = mpsc::channel::<CollectorMessage>(LINK_CAPACITY);
     // The actor says hello at once; the aggregator answers the call when it has read it.
@@ -100,16 +110,14 @@ async fn stream(address: &str, lane: LaneNo, link: LinkId, events: &Mailbox<Even
 }
 
 /// A channel to `address` that notices a dead peer.
-pub(super) async fn connect(address: &str) -> Result<tonic::transport::Channel, LinkError> {
+pub(super) async fn connect(address: &str, network: &Network) -> Result<Channel, LinkError> {
     let transport = |error| LinkError::Transport { address: address.to_owned(), error };
-    Endpoint::from_shared(address.to_owned())
+    let endpoint = Endpoint::from_shared(address.to_owned())
         .map_err(transport)?
         .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(transport)
+        .tcp_nodelay(true);
+    channel::connect(&endpoint, network.dial()).await.map_err(transport)
 }

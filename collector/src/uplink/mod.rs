@@ -20,7 +20,6 @@ use std::{
 
 use spikewatch_actors::{
     Seams,
-    clock::Clock,
     mailbox::{Inbox, Mailbox, mailbox},
     task::Kind,
 };
@@ -350,7 +349,7 @@ impl Uplink {
     fn pump(&mut self, link: LinkId) {
         let Some(stream) = self.streams.get_mut(&link) else { return };
         // For latencies: the wall's clock, whatever clock the traffic plays on.
-        let sent_ms = Clock::system().now_ms();
+        let sent_ms = self.seams.clock.wall_ms();
         let mut sent = 0;
         let pumped = stream.pump(self.store.contents(), sent_ms, &mut sent);
         Metrics::add(&self.metrics.counters().batches_sent, sent);

@@ -6,7 +6,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use spikewatch_actors::{Seams, mailbox::Mailbox, task::Kind};
+use spikewatch_actors::{Seams, mailbox::Mailbox, network::Network, task::Kind};
 use spikewatch_proto::{
     trace::Traced,
     v1::{self, RoutesRequest, control_client::ControlClient},
@@ -32,7 +32,7 @@ const ROUNDS_BEFORE_BELIEF: u32 = 3;
 
 /// Follows routes for as long as the node lives, and passes them on.
 pub(super) fn watch(seeds: Vec<String>, events: Mailbox<Event>, seams: &Seams) {
-    let mut watcher = Watcher { seeds, events, known: Known::default() };
+    let mut watcher = Watcher { seeds, events, network: seams.network.clone(), known: Known::default() };
     seams.tasks.spawn(Kind::BACKGROUND, "routes", async move {
         let mut wait = FIRST_WAIT;
         while !watcher.events.is_closed() {
@@ -51,6 +51,7 @@ pub(super) fn watch(seeds: Vec<String>, events: Mailbox<Event>, seams: &Seams) {
 struct Watcher {
     seeds: Vec<String>,
     events: Mailbox<Event>,
+    network: Network,
     known: Known,
 }
 
@@ -78,7 +79,7 @@ impl Watcher {
 
     /// Passes on what one aggregator says, until it ends. False if nothing of it was news.
     async fn follow(&mut self, address: &str) -> Result<bool, LinkError> {
-        let mut client = ControlClient::with_interceptor(connect(address).await?, Traced);
+        let mut client = ControlClient::with_interceptor(connect(address, &self.network).await?, Traced);
         let asking = tracing::debug_span!("watch routes", otel.kind = "client", aggregator = address);
         let late = |_| Box::new(Status::deadline_exceeded("it has no routes"));
         let call = client.watch_routes(RoutesRequest { collector: String::new() }).instrument(asking);

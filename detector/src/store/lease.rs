@@ -10,9 +10,9 @@ use std::{fmt, time::Duration};
 pub struct Term(pub(super) u64);
 
 impl Term {
-    /// The term of that number, which no store gave out.
-    #[cfg(test)]
-    pub(crate) fn of(number: u64) -> Self {
+    /// The term of that number: for a store that gives it out.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
         Self(number)
     }
 

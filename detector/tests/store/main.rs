@@ -9,6 +9,11 @@ mod term;
 use place::Place;
 
 #[tokio::test]
+async fn the_store_in_plain_maps() {
+    suite::all(&Place::Maps).await;
+}
+
+#[tokio::test]
 async fn the_store_in_memory() {
     suite::all(&Place::memory()).await;
 }

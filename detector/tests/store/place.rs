@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use spikewatch_actors::clock::Clock;
 use spikewatch_detector::{
     execution::Execution,
     store::{self, Claim, CommitWrite, LogEntry, LogKind, OpenWrite, Store, StoreOptions, Term, Write},
@@ -12,13 +13,14 @@ use spikewatch_proto::convert::{
     commit::Pair,
     results::{Alert, AnomalyRecord, Stage},
 };
-use spikewatch_tests::postgres::PostgresServer;
+use spikewatch_tests::{memory_store::MemoryStore, postgres::PostgresServer};
 
 pub(crate) const QUARTER: u64 = 900_000;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// A database, or where to make one.
 pub(crate) enum Place {
+    Maps,
     Memory,
     Files(tempfile::TempDir, std::sync::atomic::AtomicU32),
     Postgres(Box<PostgresServer>),
@@ -41,7 +43,7 @@ impl Place {
     /// How to make a new, empty store.
     pub(crate) fn options(&self) -> StoreOptions {
         let url = match self {
-            Self::Memory => "sqlite::memory:".to_owned(),
+            Self::Maps | Self::Memory => "sqlite::memory:".to_owned(),
             Self::Files(folder, number) => {
                 let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 format!("sqlite://{}/store{number}.db", folder.path().display())
@@ -52,9 +54,18 @@ impl Place {
         StoreOptions { url, durable: false, shape, lineage: [9; 16] }
     }
 
+    /// A new store.
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
+        let options = self.options();
+        match self {
+            Self::Maps => Arc::new(MemoryStore::new(options.shape, options.lineage, Clock::system())),
+            _ => store::open(&options).await.unwrap(),
+        }
+    }
+
     /// A new store, and its first term.
     pub(crate) async fn led(&self) -> (Arc<dyn Store>, Term) {
-        let store = store::open(&self.options()).await.unwrap();
+        let store = self.store().await;
         let term = claim(&*store, "a").await;
         (store, term)
     }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use spikewatch_detector::store::{
-    self, Claim, CommitWrite, Enrolled, Finished, Kept, LogEntry, LogKind, Range, Settled, SnapshotId, StoreError,
-    Write,
+    Claim, CommitWrite, Enrolled, Finished, Kept, LogEntry, LogKind, Range, Settled, SnapshotId, StoreError, Write,
 };
 use spikewatch_proto::convert::{cluster::Incarnation, commit::Pair};
 
@@ -189,7 +188,7 @@ async fn a_leader_that_was_replaced_writes_nothing(place: &Place) {
 }
 
 async fn a_lease_runs_out_or_is_released_and_only_then_passes_on(place: &Place) {
-    let store = store::open(&place.options()).await.unwrap();
+    let store = place.store().await;
     assert_eq!(store.leader().await.unwrap(), None, "opening is not leading");
     let first = claim(&*store, "a").await;
     assert_eq!(first.number(), 1);
