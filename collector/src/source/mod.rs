@@ -3,5 +3,8 @@
 
 pub mod file;
 pub mod files;
+pub(crate) mod follow;
+pub(crate) mod followed;
 mod kernel_drops;
+pub(crate) mod lines;
 pub mod listener;
