@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod recent;
 pub mod recognise;
 mod recorded;
+mod saved_map;
 pub mod source;
 pub mod spool;
 pub mod summarise;

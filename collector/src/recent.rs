@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 /// older one is forgotten. No clock, no list to keep in order, and a flood of keys costs only memory that is bounded.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Recent<V> {
+    #[serde(with = "crate::saved_map", bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
     young: HashMap<u64, V, RandomState>,
+    #[serde(with = "crate::saved_map", bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
     old: HashMap<u64, V, RandomState>,
     half: usize,
     forgotten: u64,

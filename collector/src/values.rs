@@ -77,11 +77,12 @@ pub struct Values<V: Eq + Hash> {
 
 /// Who has a window, and what decides who will have one: all that is remembered from slice to slice.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(bound(deserialize = "V: Deserialize<'de> + Eq + Hash"))]
+#[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de> + Eq + Hash"))]
 pub struct Standing<V: Eq + Hash> {
     /// Values with windows of their own, in order.
     admitted: Vec<V>,
     /// What the values weighed in the bucket so far.
+    #[serde(with = "crate::saved_map")]
     weights: HashMap<V, u64, RandomState>,
     /// The bucket that `weights` are of.
     current: Option<EventMillis>,
