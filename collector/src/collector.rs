@@ -1,13 +1,8 @@
 //! The role: sources feed the pipeline, the pipeline feeds the uplink.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use spikewatch_actors::{
-    Seams,
-    clock::EventClock,
-    mailbox::{Inbox, mailbox},
-    task::Kind,
-};
+use spikewatch_actors::{Seams, clock::EventClock, mailbox::mailbox, task::Kind};
 use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
 use spikewatch_proto::{HASH_ID, PROTOCOL_VERSION, v1};
 use tokio::sync::{mpsc, watch};
@@ -15,22 +10,29 @@ use tonic::service::Routes;
 
 use crate::{
     charge::Aliases,
+    checkpoint::{self, CheckpointError, Sources},
+    live::Live,
     log::ecs::EcsOptions,
     metrics::Metrics,
     networks::InternalNetworks,
-    pipeline::{Flush, Pipeline, PipelineOptions},
+    pipeline::{Pipeline, PipelineOptions},
+    recorded::Recorded,
     source::{
         channel,
         file::Expected,
-        files::{self, FileReport},
+        files::FileReport,
+        follow::{Follower, Pattern},
+        followed::Followed,
         listener::{Datagram, Listener, ListenerMetrics},
     },
     spool,
-    uplink::{self, Finished, UplinkHandle, UplinkOptions, core::CoreOptions},
+    uplink::{self, Finished, UplinkOptions, core::CoreOptions},
 };
 
 /// Datagrams that may wait for the decoder.
 const WAITING_DATAGRAMS: usize = 65_536;
+/// Chunks of lines that may wait for the decoder: what is in them can be read again.
+const WAITING_INPUTS: usize = 4;
 /// Slices kept in memory before the summariser waits.
 const MAX_KEPT: usize = 256;
 /// Slices kept in a spool before it does: more than the spool may have, which merges or drops some by then.
@@ -97,6 +99,13 @@ pub enum SourceOptions {
         /// What they hold.
         expected: Expected,
     },
+    /// Files that are followed as they are written. Needs a spool.
+    Follow {
+        /// Paths, in which `*`, `?` and `[…]` stand for more than one.
+        globs: Vec<String>,
+        /// What they hold.
+        expected: Expected,
+    },
     /// A UDP socket for NetFlow v5, v9, IPFIX and sFlow v5, told apart by content.
     Listen {
         /// Where.
@@ -121,12 +130,26 @@ pub enum Error {
     },
     /// A collector either reads files to their ends, or listens, or is handed datagrams: one pipeline has one time.
     #[error(
-        "a collector has sources of one kind: files of one format, or listeners; run another collector for the rest"
+        "files that are read once go with no other source, and are of one format; run another collector for the rest"
     )]
     MixedSources,
     /// The spool can't be opened.
     #[error("the spool: {0}")]
     Spool(#[from] spool::Error),
+    /// Its check-point can't be used, so that what was counted is not known.
+    #[error("the spool's check-point can't be used: {0}; start the version that wrote it, or move the spool away")]
+    Checkpoint(#[from] CheckpointError),
+    /// Without a spool it could not be told after a restart what was counted.
+    #[error("files that are followed need a spool: it says after a restart how far they were read")]
+    Unkept,
+    /// No pattern.
+    #[error("{glob}: {error}")]
+    Glob {
+        /// What was given.
+        glob: String,
+        /// What is wrong with it.
+        error: glob::PatternError,
+    },
     /// A spool is for live traffic: recorded traffic is read again.
     #[error("recorded traffic has no spool: it is read again")]
     SpoolOfRecordedTraffic,
@@ -194,6 +217,10 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     if options.spool.is_some() && options.event_clock.is_some() {
         return Err(Error::SpoolOfRecordedTraffic);
     }
+    let follows = options.sources.iter().any(|source| matches!(source, SourceOptions::Follow { .. }));
+    if options.spool.is_none() && follows {
+        return Err(Error::Unkept);
+    }
     let metrics = Metrics::default();
     let spool = options.spool.as_ref().map(|spool| spooling(spool, &options));
     let hello = v1::Hello {
@@ -231,10 +258,12 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         pipeline.tap();
     }
     let uplink = UplinkOptions { seeds: options.aggregators, core, spool };
-    let (uplink, finished) = uplink::start(uplink, metrics.clone(), seams).await?;
+    let keeps = uplink.spool.is_some();
+    let (uplink, finished, checkpoint) = uplink::start(uplink, metrics.clone(), seams).await?;
+    let sources = checkpoint.map_or_else(|| Ok(Sources::default()), |found| go_on(&found, &mut pipeline))?;
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
-    let mut paths = Vec::new();
+    let (mut paths, mut patterns) = (Vec::new(), Vec::new());
     let mut format = Expected::Auto;
     let mut channels = Vec::new();
     for source in options.sources {
@@ -242,6 +271,14 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             SourceOptions::Files { paths: more, expected } => {
                 paths.extend(more);
                 format = expected;
+            }
+            SourceOptions::Follow { globs, expected } => {
+                for glob in globs {
+                    if let Err(error) = glob::Pattern::new(&glob) {
+                        return Err(Error::Glob { glob, error });
+                    }
+                    patterns.push(Pattern { glob, expected });
+                }
             }
             SourceOptions::Listen { address, receive_buffer } => {
                 let bound = Listener::bind(address, receive_buffer);
@@ -258,17 +295,31 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         }
     }
     let (ended, reports) = watch::channel(None);
-    let run = Run {
+    let recorded = |pipeline| Recorded {
         pipeline,
         metrics: metrics.clone(),
-        uplink,
-        tap: options.tap,
-        event_clock: options.event_clock,
+        uplink: uplink.clone(),
+        tap: options.tap.clone(),
+        event_clock: options.event_clock.clone(),
         seams: seams.clone(),
-        decoding: decoding(),
-        ended,
+        ended: ended.clone(),
     };
-    run.start(paths, format, options.ecs, channels, inbox, slice);
+    if let Some(channel) = channels.pop() {
+        recorded(pipeline).play(channel);
+    } else if !paths.is_empty() {
+        recorded(pipeline).read(paths, format, options.ecs);
+    } else {
+        let (inputs, came) = mpsc::channel(WAITING_INPUTS);
+        let followed = (!patterns.is_empty()).then(|| Followed::new(options.ecs, sources.files));
+        if let Some(followed) = &followed {
+            let (clock, token) = (seams.clock.clone(), seams.tasks.token());
+            let follower = Follower::new(patterns, followed, inputs, clock, token);
+            seams.tasks.spawn_blocking(Kind::ROLE, "follower", move || follower.run());
+        }
+        let tap = options.tap;
+        Live { pipeline, metrics: metrics.clone(), uplink, keeps, tap, slice, followed, seams: seams.clone() }
+            .start(inbox, came);
+    }
     let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), reports };
     Ok((handle, Routes::default()))
 }
@@ -285,156 +336,40 @@ fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
     let limits = spool::Options {
         budget_bytes: spool.budget_bytes,
         keep_trimmed_ms: u64::try_from(spool.keep_trimmed.as_millis()).unwrap_or(u64::MAX),
+        // A group must never be torn apart, and is in memory anyway.
+        max_waiting_bytes: usize::MAX,
         ..spool::Options::new(owner)
     };
     uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
+}
+
+/// Decoders remember what they knew when the last slice was spooled.
+fn go_on(checkpoint: &spool::Checkpoint, pipeline: &mut Pipeline) -> Result<Sources, CheckpointError> {
+    if !checkpoint.is_newest {
+        tracing::error!(
+            "the newest check-point is lost with what is damaged: what was read since may be counted twice"
+        );
+    }
+    match checkpoint::restore(&checkpoint.bytes, pipeline) {
+        Ok(()) => tracing::info!(bytes = checkpoint.bytes.len(), "decoders go on from the check-point"),
+        Err(error) => tracing::warn!(%error, "the check-point can't be used: templates and flows are learnt anew"),
+    }
+    checkpoint::sources(&checkpoint.bytes)
+}
+
+impl SourceOptions {
+    fn is_live(&self) -> bool {
+        matches!(self, Self::Listen { .. } | Self::Follow { .. })
+    }
 }
 
 /// True if one task can drive the pipeline for all of them.
 fn of_one_kind(sources: &[SourceOptions]) -> bool {
     sources.windows(2).all(|pair| match pair {
         [SourceOptions::Files { expected: one, .. }, SourceOptions::Files { expected: other, .. }] => one == other,
-        [SourceOptions::Listen { .. }, SourceOptions::Listen { .. }] => true,
+        [one, other] if one.is_live() && other.is_live() => true,
         _ => false,
     })
-}
-
-/// What drives the pipeline, on whichever kind of task its sources need.
-struct Run {
-    pipeline: Pipeline,
-    metrics: Metrics,
-    uplink: UplinkHandle,
-    tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
-    event_clock: Option<EventClock>,
-    seams: Seams,
-    /// The span of what is decoded until it is due.
-    decoding: tracing::Span,
-    ended: watch::Sender<Option<Arc<[FileReport]>>>,
-}
-
-impl Run {
-    fn start(
-        self,
-        paths: Vec<PathBuf>,
-        format: Expected,
-        ecs: EcsOptions,
-        mut channels: Vec<mpsc::Receiver<Datagram>>,
-        inbox: Inbox<Datagram>,
-        slice: Span,
-    ) {
-        let tasks = self.seams.tasks.clone();
-        if let Some(channel) = channels.pop() {
-            tasks.spawn(Kind::BACKGROUND, "player", self.play(channel));
-        } else if !paths.is_empty() {
-            // Decoding files is a long computation: it gets a thread of its own.
-            let runtime = tokio::runtime::Handle::current();
-            tasks.spawn_blocking(Kind::CONNECTION, "files", move || self.read(&paths, format, &ecs, &runtime));
-        } else {
-            tasks.spawn(Kind::ROLE, "listeners", self.listen(inbox, slice));
-        }
-    }
-
-    fn read(
-        mut self,
-        paths: &[PathBuf],
-        format: Expected,
-        ecs: &EcsOptions,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<(), Infallible> {
-        let token = self.seams.tasks.token();
-        let (uplink, tap, clock, mut made_by) = (self.uplink, self.tap, self.event_clock, self.decoding);
-        let deliver = |pipeline: &mut Pipeline, due: Option<Flush>| {
-            if let Some(tap) = &tap {
-                let records = pipeline.tapped();
-                // Nobody listening any more only means that nobody wants them.
-                let _ = (!records.is_empty()).then(|| runtime.block_on(tap.send(records)));
-            }
-            let Some(flush) = due else { return true };
-            if let Some(clock) = &clock {
-                clock.advance(flush.watermark);
-            }
-            !token.is_cancelled()
-                && runtime.block_on(uplink.deliver(flush, std::mem::replace(&mut made_by, decoding())))
-        };
-        let reports = files::run(paths, format, ecs, &mut self.pipeline, &self.metrics, deliver);
-        drop(tap);
-        self.ended.send_replace(Some(reports.into()));
-        Ok(())
-    }
-
-    async fn play(mut self, mut datagrams: mpsc::Receiver<Datagram>) -> Result<(), Infallible> {
-        while let Some(datagram) = datagrams.recv().await {
-            let due = self.pipeline.advance(datagram.time_ms);
-            self.decode(&datagram).await;
-            if let Some(flush) = due
-                && !self.deliver(flush).await
-            {
-                return Ok(());
-            }
-        }
-        let last = self.pipeline.finish();
-        self.deliver(last).await;
-        self.ended.send_replace(Some(Arc::default()));
-        Ok(())
-    }
-
-    /// Live: the clock says when a slice has ended, whether anything came or not. On shutdown what is left is delivered.
-    async fn listen(mut self, mut inbox: Inbox<Datagram>, slice: Span) -> Result<(), Infallible> {
-        let token = self.seams.tasks.token();
-        let mut ticks = tokio::time::interval(Duration::from_millis(slice.millis().min(1_000)));
-        loop {
-            tokio::select! {
-                biased;
-                () = token.cancelled() => break,
-                _ = ticks.tick() => {
-                    if let Some(flush) = self.pipeline.advance(self.seams.clock.now_ms())
-                        && !self.deliver(flush).await
-                    {
-                        return Ok(());
-                    }
-                }
-                datagram = inbox.recv() => match datagram {
-                    Some(datagram) => self.decode(&datagram).await,
-                    None => break,
-                },
-            }
-        }
-        // What was received counts.
-        inbox.close();
-        while let Some(datagram) = inbox.try_recv() {
-            self.decode(&datagram).await;
-        }
-        let mut rest = self.pipeline.finish();
-        // Others go on listening: this is not the end of the site's traffic, only of ours.
-        (rest.last, rest.watermark) = (false, 0);
-        self.deliver(rest).await;
-        Ok(())
-    }
-
-    async fn decode(&mut self, datagram: &Datagram) {
-        Metrics::add(&self.metrics.counters().datagrams, 1);
-        let mut faults = Vec::new();
-        self.pipeline.datagram(datagram.exporter, datagram.time_ms, &datagram.payload, &mut faults);
-        for fault in &faults {
-            let place = || format!("a datagram received at {} ms", datagram.time_ms);
-            self.metrics.fault(&datagram.exporter.to_string(), place, fault);
-        }
-        if let Some(tap) = &self.tap {
-            let _ = tap.send(self.pipeline.tapped()).await;
-        }
-    }
-
-    async fn deliver(&mut self, flush: Flush) -> bool {
-        if let Some(clock) = &self.event_clock {
-            clock.advance(flush.watermark);
-        }
-        self.uplink.deliver(flush, std::mem::replace(&mut self.decoding, decoding())).await
-    }
-}
-
-/// The span under which what comes next is decoded; what it makes is sent as a slice, where its trace goes on.
-fn decoding() -> tracing::Span {
-    tracing::debug_span!(parent: None, "decode")
 }
 
 #[cfg(test)]

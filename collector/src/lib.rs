@@ -2,11 +2,13 @@
 //! slice each, which stream to the aggregators.
 
 pub mod charge;
+mod checkpoint;
 mod collector;
 pub mod compressed;
 pub mod export;
 pub mod fault;
 pub mod ledger;
+mod live;
 pub mod log;
 pub mod metrics;
 pub mod networks;
@@ -14,11 +16,14 @@ pub mod packet;
 pub mod pipeline;
 pub mod recent;
 pub mod recognise;
+mod recorded;
+mod saved_map;
 pub mod source;
 pub mod spool;
 pub mod summarise;
 pub mod uplink;
 pub mod values;
 
+pub use checkpoint::CheckpointError;
 pub use collector::{Error, Handle, Options, SourceOptions, SpoolOptions, start};
 pub use source::listener::{Datagram, ListenerMetrics};

@@ -57,6 +57,8 @@ pub struct Counters {
     pub event_time: AtomicU64,
     /// Datagrams dropped because decoding could not keep up.
     pub datagrams_dropped: AtomicU64,
+    /// Bytes of the last check-point.
+    pub checkpoint_bytes: AtomicU64,
     /// Bytes of the spool.
     pub spool_bytes: AtomicU64,
     /// Start of the oldest slice in the spool that is not committed, ms; 0 if all are.

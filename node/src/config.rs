@@ -149,9 +149,13 @@ pub(crate) struct Source {
     /// UDP address of a listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<Text<Listen>>,
-    /// Files to read, once, merged by time.
+    /// Files to read, once, merged by time; or, with `follow`, patterns of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Go on reading files as they are written and rotated, and new ones that `paths` lead to (`*`, `?` and `[…]` stand
+    /// for more than one): logs of Zeek and ECS documents. Needs a spool, which says after a restart how far they were read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) follow: bool,
     /// What the files hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) format: Option<Format>,
@@ -278,7 +282,8 @@ impl Default for Cluster {
 
 impl Default for Collector {
     fn default() -> Self {
-        let listener = |kind, port| Source { kind, listen: Some(loopback(port)), paths: Vec::new(), format: None };
+        let listener =
+            |kind, port| Source { kind, listen: Some(loopback(port)), paths: Vec::new(), follow: false, format: None };
         Self {
             listen: loopback(7431),
             site: Text(default_site()),

@@ -291,6 +291,10 @@ fn sources(collector: &Collector) -> Vec<SourceOptions> {
             address: listen.0.0,
             receive_buffer: usize::try_from(collector.receive_buffer.0.0).unwrap_or(usize::MAX),
         }),
+        SourceKind::Files if source.follow => Some(SourceOptions::Follow {
+            globs: source.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            expected: expected(source.format.unwrap_or_default()),
+        }),
         SourceKind::Files => Some(SourceOptions::Files {
             paths: source.paths.clone(),
             expected: expected(source.format.unwrap_or_default()),

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::kernel_drops::KernelDrops;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, pipeline::Pipeline};
 
 /// Largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
@@ -39,6 +39,19 @@ pub struct Datagram {
     pub time_ms: u64,
     /// UDP payload.
     pub payload: Vec<u8>,
+}
+
+impl Datagram {
+    /// Through the pipeline.
+    pub(crate) fn decode(&self, pipeline: &mut Pipeline, metrics: &Metrics) {
+        Metrics::add(&metrics.counters().datagrams, 1);
+        let mut faults = Vec::new();
+        pipeline.datagram(self.exporter, self.time_ms, &self.payload, &mut faults);
+        for fault in &faults {
+            let place = || format!("a datagram received at {} ms", self.time_ms);
+            metrics.fault(&self.exporter.to_string(), place, fault);
+        }
+    }
 }
 
 /// What one listener counts. Written by its task, read by any.

@@ -4,5 +4,8 @@
 pub(crate) mod channel;
 pub mod file;
 pub mod files;
+pub(crate) mod follow;
+pub(crate) mod followed;
 mod kernel_drops;
+pub(crate) mod lines;
 pub mod listener;

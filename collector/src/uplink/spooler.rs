@@ -9,7 +9,7 @@ use spikewatch_actors::{latency::Latencies, mailbox::Mailbox};
 use spikewatch_proto::convert::commit::Pair;
 use tokio::{
     runtime::Handle,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
@@ -24,14 +24,19 @@ use crate::{
     spool::{Error, Incarnation, Record, Relief, SliceMeta, Spool, Tombstone, file_layer::FileLayer, merge_windows},
 };
 
-/// Orders that may wait.
-pub(super) const WAITING_ORDERS: usize = 64;
+/// Groups of orders that may wait.
+pub(super) const WAITING_GROUPS: usize = 64;
+/// Bytes to write beyond which no more groups join those that wait for a sync.
+const SYNCED_TOGETHER: usize = 64 << 20;
 /// How often the spool is tidied and looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Between attempts when the disk refuses.
 const RETRY: Duration = Duration::from_millis(500);
 /// A disk that goes on refusing is in the log once in so long.
 const COMPLAINT: Duration = Duration::from_secs(60);
+
+/// What becomes durable at once, or not at all.
+pub(super) type Group = Vec<Order>;
 
 /// What the uplink wants done.
 pub(super) enum Order {
@@ -45,6 +50,10 @@ pub(super) enum Order {
     Drop { ticket: Ticket, slices: Vec<SliceNo> },
     /// Write what is counted.
     Trimmed { lane: LaneNo, pairs: Vec<(u32, Pair)> },
+    /// Write what sources go on from.
+    Checkpoint(Vec<u8>),
+    /// Tell these when all so far is durable.
+    Tell(Vec<oneshot::Sender<()>>),
     /// Begin the next lane.
     Roll { incarnation: [u8; 16] },
     /// Read a slice back: [`Event::Read`].
@@ -76,6 +85,8 @@ pub(super) struct Spooler<L: FileLayer> {
     complained: Option<Instant>,
     /// A lane that begins with the next sync.
     rolled: Option<[u8; 16]>,
+    /// Who wants to know of the next sync.
+    told: Vec<oneshot::Sender<()>>,
     /// The core was asked to give something up, and did not yet.
     asked: bool,
     forgotten: SliceNo,
@@ -103,6 +114,7 @@ impl<L: FileLayer> Spooler<L> {
             tidied: Instant::now(),
             complained: None,
             rolled: None,
+            told: Vec::new(),
             asked: false,
             forgotten: 0,
         }
@@ -112,22 +124,28 @@ impl<L: FileLayer> Spooler<L> {
     ///
     /// # Errors
     /// The disk refuses the last of them.
-    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), Error> {
+    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
         self.show();
         loop {
             let runtime = self.runtime.clone();
             let next = runtime.block_on(async { timeout(TICK, orders.recv()).await });
             match next {
                 Ok(None) => return self.spool.sync(),
-                Ok(Some(order)) => {
-                    self.obey(order);
-                    while let Ok(order) = orders.try_recv() {
-                        self.obey(order);
+                Ok(Some(group)) => {
+                    group.into_iter().for_each(|order| self.obey(order));
+                    while self.spool.waiting_bytes() < SYNCED_TOGETHER
+                        && let Ok(group) = orders.try_recv()
+                    {
+                        group.into_iter().for_each(|order| self.obey(order));
                     }
                 }
                 Err(_) => {}
             }
-            if self.written > self.synced || self.rolled.is_some() {
+            if self.written > self.synced
+                || self.rolled.is_some()
+                || !self.told.is_empty()
+                || self.spool.waiting_bytes() > 0
+            {
                 self.sync(&orders)?;
             }
             if self.tidied.elapsed() >= TICK {
@@ -157,6 +175,10 @@ impl<L: FileLayer> Spooler<L> {
                 self.drop_slices(&slices);
                 (self.written, self.asked) = (ticket, false);
             }
+            Order::Checkpoint(bytes) => {
+                self.write(&Record::Checkpoint(&bytes));
+            }
+            Order::Tell(told) => self.told.extend(told),
             Order::Trimmed { lane, pairs } => self.trimmed(lane, &pairs),
             Order::Roll { incarnation } => {
                 // If the spool has too many still, all goes on as it is.
@@ -257,7 +279,7 @@ impl<L: FileLayer> Spooler<L> {
     }
 
     /// Makes all durable, however long the disk needs; on a full one, room.
-    fn sync(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Error> {
+    fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         let began = Instant::now();
         while let Err(error) = self.spool.sync() {
             self.complain(&error);
@@ -275,6 +297,10 @@ impl<L: FileLayer> Spooler<L> {
         self.latencies.record("slice→disk", began.elapsed());
         self.synced = self.written;
         self.tell(Happened::Synced { ticket: self.synced });
+        for told in self.told.drain(..) {
+            // Whoever asked may have gone.
+            let _ = told.send(());
+        }
         if let Some(incarnation) = self.rolled.take() {
             self.tell(Happened::Rolled { incarnation });
         }

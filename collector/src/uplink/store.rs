@@ -18,7 +18,7 @@ use super::{
     contents::{Contents, Memory},
     core::{Action, Core, CoreOptions, Event as Happened, SliceNo, Ticket},
     recovery,
-    spooler::{NewSlice, Order, Spooler, WAITING_ORDERS},
+    spooler::{Group, NewSlice, Order, Spooler, WAITING_GROUPS},
 };
 use crate::{
     metrics::Metrics,
@@ -27,8 +27,8 @@ use crate::{
 
 /// What may be in memory besides the spool, bytes: some slices, so that what is delivered as it is cut is never read back.
 const CACHE: usize = 64 << 20;
-/// Orders for the spooler that may wait here before no more slices are taken.
-const MAX_ORDERS: usize = 64;
+/// Groups for the spooler that may wait here before no more slices are taken.
+const MAX_WAITING: usize = 64;
 
 /// A spool on the disk.
 #[derive(Debug, Clone)]
@@ -55,13 +55,24 @@ pub(super) struct Store {
 
 /// The way to the spooler. The uplink must never wait for it, as it waits for the uplink.
 struct Orders {
-    sender: mpsc::Sender<Order>,
-    waiting: VecDeque<Order>,
+    sender: mpsc::Sender<Group>,
+    waiting: VecDeque<Group>,
+    /// One that is not complete.
+    group: Option<Group>,
     /// The last thing that is to be written, and that is known to be durable.
     written: Ticket,
     synced: Ticket,
     /// What is being read. One slice at a time.
     reading: Option<SliceNo>,
+}
+
+impl Orders {
+    fn push(&mut self, order: Order) {
+        match &mut self.group {
+            Some(group) => group.push(order),
+            None => self.waiting.push_back(vec![order]),
+        }
+    }
 }
 
 impl Store {
@@ -108,7 +119,7 @@ impl Store {
             }
             Action::Trimmed { lane, pairs } => {
                 if let Some(spooler) = &mut self.spooler {
-                    spooler.waiting.push_back(Order::Trimmed { lane, pairs });
+                    spooler.push(Order::Trimmed { lane, pairs });
                 }
                 return None;
             }
@@ -120,14 +131,34 @@ impl Store {
         };
         let Some(spooler) = &mut self.spooler else { return Some(ticket) };
         spooler.written = ticket;
-        spooler.waiting.push_back(order);
+        spooler.push(order);
         None
+    }
+
+    /// What is written from now on becomes durable at once, with what [`Store::end_group`] adds.
+    pub(super) fn begin_group(&mut self) {
+        if let Some(spooler) = &mut self.spooler {
+            spooler.group = Some(Group::new());
+        }
+    }
+
+    /// Ends the group. Without a spool nothing is durable, and `durable` is not told so.
+    pub(super) fn end_group(&mut self, checkpoint: Option<Vec<u8>>, durable: Vec<oneshot::Sender<()>>) {
+        let Some(spooler) = &mut self.spooler else { return };
+        let mut group = spooler.group.take().unwrap_or_default();
+        group.extend(checkpoint.map(Order::Checkpoint));
+        if !durable.is_empty() {
+            group.push(Order::Tell(durable));
+        }
+        if !group.is_empty() {
+            spooler.waiting.push_back(group);
+        }
     }
 
     /// Begins a lane: what happened if it is there at once.
     pub(super) fn roll(&mut self, incarnation: [u8; 16]) -> Option<Happened> {
         let Some(spooler) = &mut self.spooler else { return Some(Happened::Rolled { incarnation }) };
-        spooler.waiting.push_back(Order::Roll { incarnation });
+        spooler.push(Order::Roll { incarnation });
         None
     }
 
@@ -135,7 +166,7 @@ impl Store {
     pub(super) fn want(&mut self, slice_no: SliceNo) {
         if let Some(spooler) = self.spooler.as_mut().filter(|spooler| spooler.reading.is_none()) {
             spooler.reading = Some(slice_no);
-            spooler.waiting.push_back(Order::Read { slice_no });
+            spooler.push(Order::Read { slice_no });
         }
     }
 
@@ -161,7 +192,7 @@ impl Store {
 
     /// False while the disk is so slow that no more slices are taken.
     pub(super) fn has_room(&self) -> bool {
-        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_ORDERS)
+        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_WAITING)
     }
 
     /// True if all is durable.
@@ -169,13 +200,13 @@ impl Store {
         self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.is_empty() && spooler.synced >= spooler.written)
     }
 
-    /// Passes an order on to the spooler, once it takes one. Never returns if there is none. Safe to cancel.
+    /// Passes a group on to the spooler, once it takes one. Never returns if there is none. Safe to cancel.
     pub(super) async fn pass_on(&mut self) {
         match &mut self.spooler {
             Some(spooler) if !spooler.waiting.is_empty() => match spooler.sender.reserve().await {
                 Ok(permit) => {
-                    if let Some(order) = spooler.waiting.pop_front() {
-                        permit.send(order);
+                    if let Some(group) = spooler.waiting.pop_front() {
+                        permit.send(group);
                     }
                 }
                 // It has failed, and takes the node down with it.
@@ -189,13 +220,23 @@ impl Store {
     pub(super) async fn finish(self, inbox: Inbox<Event>) {
         drop(inbox);
         let Some(Orders { sender, waiting, .. }) = self.spooler else { return };
-        for order in waiting {
-            if sender.send(order).await.is_err() {
+        for group in waiting {
+            if sender.send(group).await.is_err() {
                 tracing::error!("the spool ended before all was written");
                 return;
             }
         }
     }
+}
+
+/// What an uplink begins with.
+pub(super) struct Begun {
+    pub(super) core: Core,
+    pub(super) store: Store,
+    /// To be done before all else.
+    pub(super) first: Vec<Action>,
+    /// What the sources go on from.
+    pub(super) checkpoint: Option<spool::Checkpoint>,
 }
 
 /// Opens the spool on the thread that will write it, and makes the core of what is in there.
@@ -205,8 +246,8 @@ pub(super) async fn open(
     events: &Mailbox<Event>,
     metrics: &Metrics,
     seams: &Seams,
-) -> Result<(Core, Store, Vec<Action>), spool::Error> {
-    let (sender, orders) = mpsc::channel(WAITING_ORDERS);
+) -> Result<Begun, spool::Error> {
+    let (sender, orders) = mpsc::channel(WAITING_GROUPS);
     let (answer, opened) = oneshot::channel::<Result<Recovered, spool::Error>>();
     let (events, entropy, runtime) = (events.clone(), seams.entropy.clone(), Handle::current());
     let seen = (metrics.clone(), seams.latencies.clone());
@@ -234,6 +275,7 @@ pub(super) async fn open(
     let recovered = opened.await.unwrap_or(Err(spool::Error::Refused("the thread that opens it has ended")))?;
     recovery::log(&recovered);
     let (core, first) = Core::recovered(core, recovery::lanes(&recovered));
-    let orders = Orders { sender, waiting: VecDeque::new(), written: 0, synced: 0, reading: None };
-    Ok((core, Store { contents: Memory::bounded(CACHE), spooler: Some(orders) }, first))
+    let orders = Orders { sender, waiting: VecDeque::new(), group: None, written: 0, synced: 0, reading: None };
+    let store = Store { contents: Memory::bounded(CACHE), spooler: Some(orders) };
+    Ok(Begun { core, store, first, checkpoint: recovered.checkpoint })
 }

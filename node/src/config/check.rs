@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use spikewatch_domain::shard::MAX_SHARDS;
 
-use super::{Config, Source, SourceKind};
+use super::{Config, Format, Source, SourceKind};
 use crate::roles::Role;
 
 /// Which tables a command uses: only these are checked, so that one file may serve all.
@@ -99,7 +99,14 @@ impl Faults {
         self.unless(any(collector.aggregators.is_empty()), "collector.aggregators", "is empty; expected one or more");
         self.unless(any(collector.sources.is_empty()), "collector.sources", "is empty; expected one or more");
         for (index, source) in collector.sources.iter().enumerate() {
-            self.source(&format!("collector.sources[{index}]"), source);
+            let key = format!("collector.sources[{index}]");
+            self.source(&key, source);
+            let kept = !source.follow || !collector.spool.as_os_str().is_empty();
+            self.unless(
+                kept,
+                &key,
+                "`follow` needs `collector.spool`, which says after a restart how far files were read",
+            );
         }
         let mut named = BTreeMap::new();
         for (name, addresses) in &collector.aliases {
@@ -117,11 +124,13 @@ impl Faults {
         match source.kind {
             SourceKind::Netflow | SourceKind::Sflow => {
                 self.unless(source.listen.is_some(), key, "has no `listen`; expected a UDP address, like 0.0.0.0:2055");
-                let stray = !source.paths.is_empty() || source.format.is_some();
-                self.unless(!stray, key, "`paths` and `format` are for kind = \"files\"");
+                let stray = !source.paths.is_empty() || source.format.is_some() || source.follow;
+                self.unless(!stray, key, "`paths`, `format` and `follow` are for kind = \"files\"");
             }
             SourceKind::Files => {
                 self.unless(!source.paths.is_empty(), key, "has no `paths`; expected one or more files");
+                let lines = matches!(source.format, None | Some(Format::Auto | Format::Ecs | Format::Zeek));
+                self.unless(lines || !source.follow, key, "`follow` is for lines: expected format ecs, zeek or auto");
                 self.unless(source.listen.is_none(), key, "`listen` is not for kind = \"files\"");
             }
         }

@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 20] = [
+    let counters: [(Metric, Counted); 21] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -70,6 +70,7 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorBatches, |c| &c.batches_sent),
         (Metric::CollectorStreams, |c| &c.streams),
         (Metric::CollectorEventTime, |c| &c.event_time),
+        (Metric::CheckpointBytes, |c| &c.checkpoint_bytes),
         (Metric::SpoolBytes, |c| &c.spool_bytes),
         (Metric::SpoolOldest, |c| &c.spool_oldest),
         (Metric::SpoolCoarsened, |c| &c.spool_coarsened),
@@ -81,7 +82,7 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         let metrics = handle.metrics().clone();
         let read = move || field(metrics.counters()).load(Relaxed);
         match metric {
-            Metric::SpoolBytes => gauge(meter, metric, Box::new(read)),
+            Metric::SpoolBytes | Metric::CheckpointBytes => gauge(meter, metric, Box::new(read)),
             Metric::CollectorEventTime | Metric::SpoolOldest => {
                 seconds(meter, metric, Box::new(move || read() as f64 / 1e3))
             }

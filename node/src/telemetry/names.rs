@@ -80,6 +80,8 @@ metrics! {
     CollectorClockSkew = "spikewatch.collector.clock_skew", "s";
     /// Streams to aggregators opened.
     CollectorStreams = "spikewatch.collector.streams", "";
+    /// Bytes of the last check-point: what decoders and sources go on from after a restart.
+    CheckpointBytes = "spikewatch.collector.checkpoint.size", "By";
     /// Bytes of the spool.
     SpoolBytes = "spikewatch.collector.spool.size", "By";
     /// Start of the oldest slice in the spool that is not committed; 0 if all are.

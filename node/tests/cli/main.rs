@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod follow;
 mod help;
 mod hostile;
 mod inspect;
