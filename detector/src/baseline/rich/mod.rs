@@ -38,6 +38,8 @@ use self::{
 };
 use super::Side;
 
+pub use self::bar::probability;
+
 /// Values beyond this, either way, are taken as this: their squares must fit into an f32.
 pub const LARGEST_VALUE: f64 = 1e18;
 /// Channels of evidence.
@@ -93,6 +95,17 @@ pub struct Opinion {
     pub bounds95: (f64, f64),
     /// The 99 % interval.
     pub bounds99: (f64, f64),
+}
+
+impl Opinion {
+    /// How much of the evidence is multi-bucket: -5 (this bucket alone) to +5 (only the run of buckets up to it), on
+    /// Elastic's scale: a decade between the two is 5/3.
+    #[must_use]
+    pub fn multi_bucket_impact(&self) -> f64 {
+        let mean = |channels: [usize; 5]| channels.iter().map(|at| self.channels[*at]).sum::<f64>() / 5.0;
+        let (bucket, run) = (mean([0, 2, JUMP, SEASONAL, LOGARITHMIC]), mean([1, 3, 4, 7, 8]));
+        ((run - bucket) * 5.0 / 3.0).clamp(-5.0, 5.0)
+    }
 }
 
 impl Default for Rich {
