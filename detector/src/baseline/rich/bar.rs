@@ -12,6 +12,8 @@ const RATE_OF: f64 = 300.0;
 const USUAL: f64 = 2.0;
 const SHARE: f64 = 0.5;
 const DAYS_OF_PRIOR: f64 = 3.0;
+/// Taken off on the first day, half of it on the second, and so on: what is young has seen too little to be surprised.
+const YOUNG: f64 = 1.2;
 /// Evidence over the bar that scores 0, 75 and 100.
 const SCORE: (f64, f64, f64) = (1.0, 2.6, 5.6);
 
@@ -51,7 +53,7 @@ impl Bar {
             (self.day, self.today) = (day, Level(0.0));
         }
         self.today.set(self.today.get().max(evidence));
-        evidence - looks(span_s) - self.offset.get()
+        evidence - looks(span_s) - self.offset.get() - YOUNG / (1.0 + f64::from(self.days))
     }
 
     fn close_day(&mut self, span_s: u32) {

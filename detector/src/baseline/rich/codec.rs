@@ -7,6 +7,7 @@ use super::{
     bar::{Bar, DAYS},
     change::{Change, Pair, Range, Residual},
     level::Level,
+    levels::Levels,
     point::{LEAST_VARIANCE, PointModel},
     profile::Profile,
     rarity::{FIRST, Rarity},
@@ -15,7 +16,7 @@ use crate::baseline::DecodeError;
 
 const VERSION: u8 = 1;
 /// Length of the stored form.
-pub(super) const LENGTH: usize = 16_695;
+pub(super) const LENGTH: usize = 17_415;
 
 /// Goes over the fields of a state, in stored order: one list for both directions.
 trait Visit {
@@ -69,6 +70,7 @@ macro_rules! fields {
     };
 }
 fields!(PointModel: weight, variance, hours);
+fields!(Levels: fast, faster, slow, offset, error, trend, slope);
 fields!(Pair: short, long);
 fields!(Range: low, high);
 fields!(Residual: mean, size, seen);
@@ -100,10 +102,7 @@ impl Stored for Rich {
         self.newest.visit(visit);
         self.buckets.visit(visit);
         self.size.visit(visit);
-        let levels = &mut self.levels;
-        for level in [&mut levels.fast, &mut levels.faster, &mut levels.slow, &mut levels.offset, &mut levels.error] {
-            level.visit(visit);
-        }
+        self.levels.visit(visit);
         self.daily.visit(visit);
         self.weekly.visit(visit);
         self.points.visit(visit);
@@ -169,6 +168,7 @@ impl Rich {
         let checks = [
             ("size", self.size.0 >= 0.0 && finite(&[self.size])),
             ("levels", finite(&[levels.fast, levels.faster, levels.slow, levels.offset, levels.error])),
+            ("trend", finite(&[levels.trend, levels.slope])),
             ("profiles", profile(&self.daily.values) && profile(&self.weekly.values)),
             ("coarse profiles", profile(&change.daily.values) && profile(&change.weekly.values)),
             ("point models", self.points.iter().all(point)),

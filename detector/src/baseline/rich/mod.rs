@@ -1,13 +1,13 @@
 //! The rich model: for the few series that carry a whole site or the whole network.
 //!
 //! ```text
-//! value ─▶ forecasts ─▶ 3 point models ─┐
+//! value ─▶ forecasts ─▶ 5 point models ─┐
 //!       └▶ 8 change channels ───────────┴▶ how rare each is for this series ─▶ two groups ─▶ over the usual day's ─▶ score
 //! ```
 //!
-//! 1. Six experts forecast the value ([`point`]): fast and slow level, the 5-minute slot of the day and of the week, and
-//!    the season with its level or its newest error. Three point models weigh them: the value as it is, the same by hour
-//!    of day, and its logarithm.
+//! 1. Seven forecasters ([`levels`], [`profile`]): fast and slow level, the 5-minute slot of the day and of the week, the
+//!    season with its level or its newest error, and a local trend. Five point models ([`point`]) weigh them: the value as
+//!    it is, the same by hour of day, its logarithm, and two without slow experts, which see short spikes on smooth curves.
 //! 2. Eight channels look at the shape instead ([`change`]): short means against long ones, records, residuals that stay,
 //!    jumps, unusual calm.
 //! 3. Each channel's value becomes -log10 of its probability against that channel's own past ([`rarity`]); a side takes
@@ -16,12 +16,13 @@
 //! 5. What the series reaches on a usual day, and how many buckets a day has, is taken off ([`bar`]).
 //! 6. Only then is the value learnt.
 //!
-//! One pass, 16.7 kB a series. Nothing looks ahead, and nothing was fitted to labels except the score's anchor.
+//! One pass, 17.4 kB a series. Nothing looks ahead, and nothing was fitted to labels except the score's anchor.
 
 mod bar;
 mod change;
 mod codec;
 mod level;
+mod levels;
 mod place;
 mod point;
 mod profile;
@@ -31,8 +32,9 @@ use self::{
     bar::Bar,
     change::{CHANGES, Change},
     level::Level,
+    levels::Levels,
     place::{DAILY, Place, WEEKLY},
-    point::{EXPERTS, Kind, Levels, PointModel},
+    point::{FORECASTERS, KINDS, PointModel},
     profile::Profile,
     rarity::Rarity,
 };
@@ -43,11 +45,15 @@ pub use self::bar::probability;
 /// Values beyond this, either way, are taken as this: their squares must fit into an f32.
 pub const LARGEST_VALUE: f64 = 1e18;
 /// Channels of evidence.
-pub const CHANNELS: usize = CHANGES + 3;
+pub const CHANNELS: usize = CHANGES + KINDS.len();
 /// Knee of the logarithm: share of the mean size.
 const KNEE: f64 = 0.1;
 /// Weight of the change group against the point group.
 const CHANGE_WEIGHT: f64 = 2.0;
+/// Most decades of one channel.
+const MOST: f64 = 8.0;
+/// What a one-sided probability is smaller by, in decades: half of what is unusual points the other way.
+const ONE_SIDED: f64 = std::f64::consts::LOG10_2;
 /// Least deviation of a point model's surprise that means something, decades.
 const LEAST_SURPRISE: f64 = 0.1;
 /// Rate of the fine profiles at 5 minutes or longer, and how many scales one value moves them by.
@@ -68,8 +74,8 @@ pub struct Rich {
     levels: Levels,
     daily: Profile<DAILY>,
     weekly: Profile<WEEKLY>,
-    /// Plain, seasonal, logarithmic.
-    points: [PointModel; 3],
+    /// One of each of [`KINDS`].
+    points: [PointModel; KINDS.len()],
     change: Change,
     rarity: [Rarity; CHANNELS],
     bar: Bar,
@@ -87,7 +93,7 @@ pub struct Opinion {
     /// Evidence of the series' shape, decades.
     pub change: f64,
     /// Evidence of each channel: plain point model; shift, record, week, day, jump, quiet, fast shift, record of shifts;
-    /// seasonal and logarithmic point model.
+    /// seasonal, logarithmic, sharp and trend point model.
     pub channels: [f64; CHANNELS],
     /// The forecast, in the value's unit.
     pub typical: f64,
@@ -103,7 +109,7 @@ impl Opinion {
     #[must_use]
     pub fn multi_bucket_impact(&self) -> f64 {
         let mean = |channels: [usize; 5]| channels.iter().map(|at| self.channels[*at]).sum::<f64>() / 5.0;
-        let (bucket, run) = (mean([0, 2, JUMP, SEASONAL, LOGARITHMIC]), mean([1, 3, 4, 7, 8]));
+        let (bucket, run) = (mean([0, 2, JUMP, SEASONAL, SEASONAL + 2]), mean([1, 3, 4, 7, 8]));
         ((run - bucket) * 5.0 / 3.0).clamp(-5.0, 5.0)
     }
 }
@@ -125,7 +131,7 @@ impl Rich {
             levels: Levels::default(),
             daily: Profile::EMPTY,
             weekly: Profile::EMPTY,
-            points: [PointModel::NEW; 3],
+            points: [PointModel::NEW; KINDS.len()],
             change: Change::NEW,
             rarity: [Rarity::NEW; CHANNELS],
             bar: Bar::NEW,
@@ -165,8 +171,10 @@ impl Rich {
         let season = self.season(&place);
         let forecasts = self.forecasts(known, season, &place);
         let (typical, deviation) = self.points[1].forecast(&forecasts, place.hour);
-        let mut point = |at: usize, kind: Kind| self.points[at].observe(kind, x, &forecasts, knee, place.hour, seen);
-        let surprises = [point(0, Kind::Plain), point(1, Kind::Seasonal), point(2, Kind::Logarithmic)];
+        let mut surprises = [0.0; KINDS.len()];
+        for (surprise, (point, kind)) in surprises.iter_mut().zip(self.points.iter_mut().zip(KINDS)) {
+            *surprise = point.observe(kind, x, &forecasts, knee, place.hour, seen);
+        }
         let mut changes = self.change.observe(x, knee, &place, seen);
         if side != Side::Both {
             // Calm has no direction.
@@ -176,6 +184,7 @@ impl Rich {
         let (point, change) = groups(&channels, side);
         let evidence = self.bar.observe(point.max(CHANGE_WEIGHT * change), place.day, span_s);
 
+        self.levels.learn_trend(x, seen, self.points[TREND].scale(0));
         self.levels.learn(x, seen, known.map(|_| season), self.points[1].scale(4));
         let (rate, limit) = (PROFILE_RATE * (f64::from(span_s) / 300.0).min(1.0), CLIP * self.points[1].scale(2));
         self.daily.learn(place.daily, x, rate, limit);
@@ -197,11 +206,10 @@ impl Rich {
 
     /// Before the first value, `x`.
     fn begin(&mut self, x: f64) {
-        let level = Level::new(x);
-        self.levels = Levels { fast: level, faster: level, slow: level, ..Levels::default() };
+        self.levels = Levels::begin(x);
         self.size.set(x.abs());
         let knee = KNEE * self.size.get() + 1e-9;
-        for (point, kind) in self.points.iter_mut().zip([Kind::Plain, Kind::Seasonal, Kind::Logarithmic]) {
+        for (point, kind) in self.points.iter_mut().zip(KINDS) {
             point.begin(kind, x, knee);
         }
         self.change.begin(x, knee);
@@ -213,29 +221,31 @@ impl Rich {
         0.5 * (day + self.weekly.get(place.weekly).unwrap_or(day))
     }
 
-    fn forecasts(&self, known: Option<f64>, season: f64, place: &Place) -> [f64; EXPERTS] {
+    fn forecasts(&self, known: Option<f64>, season: f64, place: &Place) -> [f64; FORECASTERS] {
         let levels = &self.levels;
         let day = known.unwrap_or_else(|| levels.fast.get());
         let (with_level, with_error) = match known {
             Some(_) => (season + levels.offset.get(), season + levels.error.get()),
             None => (levels.fast.get(), levels.faster.get()),
         };
-        [
-            levels.fast.get(),
-            levels.slow.get(),
-            day,
-            self.weekly.get(place.weekly).unwrap_or(day),
-            with_level,
-            with_error,
-        ]
+        let week = self.weekly.get(place.weekly).unwrap_or(day);
+        let trend = levels.trend.get() + levels.slope.get();
+        [levels.fast.get(), levels.slow.get(), day, week, with_level, with_error, trend]
     }
 
     /// Evidence of each channel on that side; then each learns.
-    fn rarities(&mut self, surprises: &[f64; 3], changes: &[(f64, f64); CHANGES], side: Side) -> [f64; CHANNELS] {
+    fn rarities(
+        &mut self,
+        surprises: &[f64; KINDS.len()],
+        changes: &[(f64, f64); CHANGES],
+        side: Side,
+    ) -> [f64; CHANNELS] {
         let mut signed = [(0.0, LEAST_SURPRISE); CHANNELS];
         signed[0].0 = surprises[0];
         signed[1..=CHANGES].copy_from_slice(changes);
-        (signed[SEASONAL].0, signed[LOGARITHMIC].0) = (surprises[1], surprises[2]);
+        for (signed, surprise) in signed[SEASONAL..].iter_mut().zip(&surprises[1..]) {
+            signed.0 = *surprise;
+        }
         let mut channels = [0.0; CHANNELS];
         for ((evidence, rarity), (value, floor)) in channels.iter_mut().zip(&mut self.rarity).zip(signed) {
             let size = match side {
@@ -249,17 +259,19 @@ impl Rich {
     }
 }
 
-/// Places in [`Opinion::channels`].
+/// Places in [`Opinion::channels`]; the point models but the first follow from `SEASONAL` on.
 const JUMP: usize = 5;
 const QUIET: usize = 6;
 const SEASONAL: usize = 9;
-const LOGARITHMIC: usize = 10;
+/// The trend's place in [`KINDS`].
+const TREND: usize = 4;
 
 /// Evidence of the point group and of the change group.
 fn groups(channels: &[f64; CHANNELS], side: Side) -> (f64, f64) {
-    let point = (channels[0] + channels[JUMP] + channels[SEASONAL] + channels[LOGARITHMIC]) / 4.0;
-    let looked = if side == Side::Both { SEASONAL } else { SEASONAL - 1 };
-    (point, channels[..SEASONAL].iter().sum::<f64>() / looked as f64)
+    let (off, looked) = if side == Side::Both { (0.0, SEASONAL) } else { (ONE_SIDED, SEASONAL - 1) };
+    let fair = channels.map(|decades| (decades.min(MOST) - off).max(0.0));
+    let point = (fair[0] + fair[JUMP] + fair[SEASONAL..].iter().sum::<f64>()) / 6.0;
+    (point, fair[..SEASONAL].iter().sum::<f64>() / looked as f64)
 }
 
 #[cfg(test)]

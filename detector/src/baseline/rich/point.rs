@@ -9,9 +9,12 @@
 
 use std::f64::consts::{LN_10, PI, SQRT_2};
 
-use super::level::{Level, clip, signed_log};
+use super::level::{Level, signed_log};
 
-/// Forecasters: 0 fast level, 1 slow level, 2 day, 3 week, 4 season and its level, 5 season and its newest error.
+/// Forecasters: 0 fast level, 1 slow level, 2 day, 3 week, 4 season and its level, 5 season and its newest error, 6 level
+/// and slope.
+pub(super) const FORECASTERS: usize = 7;
+/// Most experts of one point model.
 pub(super) const EXPERTS: usize = 6;
 /// Degrees of freedom of the residual law.
 const FREEDOM: f64 = 5.0;
@@ -38,11 +41,34 @@ pub(super) enum Kind {
     Seasonal,
     /// The same on the value's signed logarithm.
     Logarithmic,
+    /// The season's newest error and the slope, with a scale by hour of day: no slow expert, which would explain any
+    /// spike by its own wide scale.
+    Sharp,
+    /// The slope alone.
+    Trend,
 }
 
+/// All point models, in order of their channels.
+pub(super) const KINDS: [Kind; 5] = [Kind::Plain, Kind::Seasonal, Kind::Logarithmic, Kind::Sharp, Kind::Trend];
+
 impl Kind {
-    fn experts(self) -> usize {
-        if self == Self::Plain { 4 } else { EXPERTS }
+    /// Its forecasters.
+    fn experts(self) -> &'static [usize] {
+        match self {
+            Self::Plain => &[0, 1, 2, 3],
+            Self::Seasonal | Self::Logarithmic => &[0, 1, 2, 3, 4, 5],
+            Self::Sharp => &[5, 6],
+            Self::Trend => &[6],
+        }
+    }
+
+    /// The expert whose residuals scale the hours, if hours have a scale.
+    fn hourly(self) -> Option<usize> {
+        match self {
+            Self::Plain | Self::Trend => None,
+            Self::Seasonal | Self::Logarithmic => Some(5),
+            Self::Sharp => Some(0),
+        }
     }
 
     fn transform(self, x: f64, knee: f64) -> f64 {
@@ -77,10 +103,10 @@ impl PointModel {
     pub(super) fn begin(&mut self, kind: Kind, x: f64, knee: f64) {
         let tenth = match kind {
             Kind::Logarithmic => signed_log(1.1 * x, knee) - signed_log(x, knee),
-            Kind::Plain | Kind::Seasonal => 0.1 * x.abs(),
+            _ => 0.1 * x.abs(),
         };
         self.variance = [Level::new((tenth * tenth).max(1e-6)); EXPERTS];
-        self.weight = [Level::new(1.0 / kind.experts() as f64); EXPERTS];
+        self.weight = [Level::new(1.0 / kind.experts().len() as f64); EXPERTS];
     }
 
     /// Signed surprise of `x`, in decades, given the experts' forecasts; then learns which experts were right. `seen`:
@@ -89,18 +115,18 @@ impl PointModel {
         &mut self,
         kind: Kind,
         x: f64,
-        forecasts: &[f64; EXPERTS],
+        forecasts: &[f64; FORECASTERS],
         knee: f64,
         hour: usize,
         seen: f64,
     ) -> f64 {
         let experts = kind.experts();
         let y = kind.transform(x, knee);
-        let hourly = if kind == Kind::Plain { 1.0 } else { self.hours[hour].get() };
+        let hourly = if kind.hourly().is_some() { self.hours[hour].get() } else { 1.0 };
         let (mut z, mut log_weight) = ([0.0; EXPERTS], [f64::MIN; EXPERTS]);
         let (mut least, mut sign) = (f64::MAX, 1.0);
-        for k in 0..experts {
-            let residual = y - kind.transform(forecasts[k], knee);
+        for (k, forecaster) in experts.iter().enumerate() {
+            let residual = y - kind.transform(forecasts[*forecaster], knee);
             let scale = self.variance[k].get().sqrt() * hourly + 1e-9;
             z[k] = residual / scale;
             let weight = self.weight[k].get().max(1e-12);
@@ -111,9 +137,9 @@ impl PointModel {
             log_weight[k] =
                 libm::log(weight) - libm::log(scale) - 0.5 * (FREEDOM + 1.0) * libm::log1p(z[k] * z[k] / FREEDOM);
         }
-        self.learn(&z[..experts], &log_weight[..experts], hourly, seen);
-        if kind != Kind::Plain {
-            let size = (z[EXPERTS - 1].abs() * hourly).min(3.0);
+        self.learn(&z[..experts.len()], &log_weight[..experts.len()], hourly, seen);
+        if let Some(expert) = kind.hourly() {
+            let size = (z[expert].abs() * hourly).min(3.0);
             let hour = &mut self.hours[hour];
             hour.towards(SIZE_TO_SCALE * size, HOUR_RATE);
             hour.set(hour.get().clamp(HOUR_LIMITS.0, HOUR_LIMITS.1));
@@ -137,8 +163,8 @@ impl PointModel {
         }
     }
 
-    /// Mean and deviation of the mixture, on the value's scale: only for kinds that look at the value itself.
-    pub(super) fn forecast(&self, forecasts: &[f64; EXPERTS], hour: usize) -> (f64, f64) {
+    /// Mean and deviation of the mixture of [`Kind::Seasonal`].
+    pub(super) fn forecast(&self, forecasts: &[f64; FORECASTERS], hour: usize) -> (f64, f64) {
         let total: f64 = self.weight.iter().map(|weight| weight.get()).sum();
         let share = |k: usize| self.weight[k].get() / total.max(1e-12);
         let mean: f64 = (0..EXPERTS).map(|k| share(k) * forecasts[k]).sum();
@@ -152,30 +178,5 @@ impl PointModel {
     /// Scale of one expert's residuals.
     pub(super) fn scale(&self, expert: usize) -> f64 {
         self.variance[expert].get().sqrt()
-    }
-}
-
-/// Where the fast level and the season are, between buckets.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Levels {
-    pub(super) fast: Level,
-    pub(super) faster: Level,
-    pub(super) slow: Level,
-    /// What the season is off by: slowly, and newest.
-    pub(super) offset: Level,
-    pub(super) error: Level,
-}
-
-impl Levels {
-    /// Learns `x`; `season` is what the profiles said, if they said something, and `scale` limits what one value does.
-    pub(super) fn learn(&mut self, x: f64, seen: f64, season: Option<f64>, scale: f64) {
-        let rate = |least: f64| least.max(1.0 / (seen + 1.0));
-        self.fast.towards(x, rate(0.3));
-        self.faster.towards(x, rate(0.6));
-        self.slow.towards(x, rate(0.02));
-        if let Some(season) = season {
-            self.offset.towards(clip(x - season, 4.0 * scale), 0.02);
-            self.error.towards(x - season, 0.3);
-        }
     }
 }
