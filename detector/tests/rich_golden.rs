@@ -1,5 +1,5 @@
-//! The rich model against golden vectors that its reference implementation made: three weeks of 5-minute buckets with a
-//! gap, spikes, dips, a stretch of more and a lasting step, two-sided and high only.
+//! The rich model against golden vectors that its reference implementation (`tests/data/goldens/rich.py`) made: three weeks
+//! of 5-minute buckets with a gap, spikes, dips, a stretch of more and a lasting step, two-sided and high only.
 
 use spikewatch_detector::baseline::{
     Side,

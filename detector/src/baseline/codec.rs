@@ -103,6 +103,9 @@ macro_rules! stored {
 stored!(u8, i8, u16, i16, u32, i32, i64, f32);
 
 impl Compact {
+    /// Length of the stored form.
+    pub(crate) const STORED_BYTES: usize = LENGTH;
+
     /// The stored form.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
