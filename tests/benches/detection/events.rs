@@ -49,7 +49,7 @@ fn load(folder: &Path) -> Option<Vec<(String, Labelled)>> {
 }
 
 fn outcome(series: &[(String, Labelled)], scores: &[Vec<f64>], threshold: f64) -> Outcome {
-    let (mut hit, mut events, mut right, mut wrong, mut buckets) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    let (mut hit, mut events, mut right, mut wrong, mut buckets) = (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64);
     for ((_, Labelled { labels, .. }), scores) in series.iter().zip(scores) {
         let labelled: Vec<f64> = labels.iter().map(|label| f64::from(*label)).collect();
         let runs = alerts(&labelled, 1.0, 2);
