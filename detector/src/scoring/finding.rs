@@ -14,7 +14,7 @@ use super::{
     judge::{Judge, Verdict},
     table::Input,
 };
-use crate::{baseline::multi_bucket_impact, job::Split};
+use crate::job::Split;
 
 /// From this score on, a record carries the other measures of its window.
 const EXPLAIN_FROM: f64 = 25.0;
@@ -67,9 +67,9 @@ impl Judged<'_> {
         companions: &[Companion],
         contributors: impl FnOnce() -> Vec<Contributor>,
     ) -> Option<AnomalyRecord> {
-        let evidence = verdict.prediction.bounded();
+        let expected = verdict.foreseen.expected();
         // After a spike the run of buckets stays unusual for a while, though this one is not.
-        if verdict.actual - evidence.typical < judge.job.minimum_effect {
+        if verdict.actual - expected.typical < judge.job.minimum_effect {
             return None;
         }
         let others =
@@ -85,13 +85,13 @@ impl Judged<'_> {
             function: judge.job.function.name().to_owned(),
             measure: judge.job.measure,
             actual: verdict.actual,
-            typical: evidence.typical,
-            lower: evidence.lower95,
-            upper: evidence.upper95,
+            typical: expected.typical,
+            lower: expected.lower,
+            upper: expected.upper,
             record_score: verdict.score,
             initial_record_score: verdict.score,
             probability: libm::exp10(-verdict.l).clamp(0.0, 1.0),
-            multi_bucket_impact: multi_bucket_impact(&evidence),
+            multi_bucket_impact: expected.impact,
             finalised: 0,
             finalised_ms: 0,
             incomplete: !self.learn,
@@ -109,7 +109,7 @@ impl Judged<'_> {
             job: judge.job.id.clone(),
             measure: judge.job.measure,
             actual: verdict.actual,
-            typical: verdict.prediction.bounded().typical,
+            typical: verdict.foreseen.expected().typical,
             record_score: verdict.score,
         };
         self.judges.iter().zip(self.verdicts).map(say).collect()

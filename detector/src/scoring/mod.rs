@@ -10,6 +10,7 @@ mod finding;
 mod fleet;
 mod judge;
 mod late;
+mod model;
 mod series;
 mod sites;
 pub mod state;

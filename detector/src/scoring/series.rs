@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use rapidhash::fast::GlobalState;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 
-use crate::baseline::Compact;
+use super::model::Model;
 
 /// Keys of one block: the models never move, however many keys there are.
 const BLOCK: usize = 256;
@@ -27,7 +27,7 @@ pub(super) struct SeriesSet {
     jobs: usize,
     numbers: HashMap<(u32, Subject), usize, GlobalState>,
     known: Vec<Known>,
-    blocks: Vec<Vec<Compact>>,
+    blocks: Vec<Vec<Model>>,
 }
 
 impl SeriesSet {
@@ -46,7 +46,7 @@ impl SeriesSet {
     }
 
     /// Adds a key whose models start as `fresh`, one per job.
-    pub(super) fn add(&mut self, site: u32, subject: &Subject, seen: EventMillis, fresh: &[Compact]) -> usize {
+    pub(super) fn add(&mut self, site: u32, subject: &Subject, seen: EventMillis, fresh: &[Model]) -> usize {
         let number = self.known.len();
         self.known.push(Known { site, subject: subject.clone(), seen });
         if number.is_multiple_of(BLOCK) {
@@ -86,7 +86,7 @@ impl SeriesSet {
     }
 
     /// A key, its subject, and its models.
-    pub(super) fn get(&self, number: usize) -> Option<(&Known, &Subject, &[Compact])> {
+    pub(super) fn get(&self, number: usize) -> Option<(&Known, &Subject, &[Model])> {
         let first = number % BLOCK * self.jobs;
         let models = self.blocks.get(number / BLOCK)?.get(first..first + self.jobs)?;
         let known = self.known.get(number)?;
@@ -94,14 +94,14 @@ impl SeriesSet {
     }
 
     /// A key and its models.
-    pub(super) fn get_mut(&mut self, number: usize) -> Option<(&mut Known, &mut [Compact])> {
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<(&mut Known, &mut [Model])> {
         let first = number % BLOCK * self.jobs;
         let models = self.blocks.get_mut(number / BLOCK)?.get_mut(first..first + self.jobs)?;
         Some((self.known.get_mut(number)?, models))
     }
 
     /// All keys with their models, in the order they were added.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Known, &mut [Compact])> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Known, &mut [Model])> {
         let jobs = self.jobs;
         let models = self.blocks.iter_mut().flat_map(move |block| block.chunks_exact_mut(jobs));
         self.known.iter_mut().zip(models)
@@ -110,7 +110,10 @@ impl SeriesSet {
 
 #[cfg(test)]
 mod tests {
+    use spikewatch_domain::key::Dimension;
+
     use super::*;
+    use crate::job::Split;
 
     fn subject(number: u32) -> Subject {
         Subject::Asn(number)
@@ -119,7 +122,8 @@ mod tests {
     #[test]
     fn what_is_not_seen_any_more_is_forgotten_and_the_rest_keeps_its_models() {
         let mut set = SeriesSet::new(2);
-        let model = |number: u32, job: u32| Compact::new(f64::from(number * 2 + job));
+        let split = Split::By(Dimension::Asn);
+        let model = |number: u32, job: u32| Model::new(split, f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
             set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)]);

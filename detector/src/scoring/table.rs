@@ -18,13 +18,11 @@ use super::{
     early::{self, Wanted},
     finding::Judged,
     judge::{Judge, Value, Verdict},
+    model::Model,
     series::SeriesSet,
     state::{StoredKey, TableState, Unreadable},
 };
-use crate::{
-    baseline::Compact,
-    job::{Job, Split},
-};
+use crate::job::{Job, Split};
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
 const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
@@ -80,7 +78,7 @@ impl Table {
     /// Gives these keys: site, subject, when they were last seen, and their models as bytes.
     pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8])) {
         for (known, subject, models) in keys.map_while(|number| self.series.get(number)) {
-            let bytes: Vec<u8> = models.iter().flat_map(Compact::to_bytes).collect();
+            let bytes: Vec<u8> = models.iter().flat_map(Model::to_bytes).collect();
             put(known.site, subject, known.seen, &bytes);
         }
     }
@@ -100,12 +98,11 @@ impl Table {
     /// Takes back one key, in the order in which they were given.
     pub(super) fn restore_key(&mut self, key: &StoredKey<'_>) -> Result<(), Unreadable> {
         let length = key.models.len() / self.judges.len().max(1);
-        let models: Vec<Compact> = key
+        let models: Vec<Model> = key
             .models
             .chunks(length.max(1))
-            .map(Compact::from_bytes)
-            .collect::<Result<_, _>>()
-            .map_err(Unreadable::because)?;
+            .map(|bytes| Model::from_bytes(self.split, bytes))
+            .collect::<Result<_, _>>()?;
         let known = self.series.find(key.site, &key.subject).is_some();
         if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
             return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
@@ -144,7 +141,7 @@ impl Table {
         for input in inputs {
             values.extend(self.judges.iter_mut().map(|judge| judge.count(input.window)));
         }
-        let fresh: Vec<Compact> = self.judges.iter().map(|judge| Compact::new(judge.fleet.prior())).collect();
+        let fresh: Vec<Model> = self.judges.iter().map(Judge::fresh).collect();
         self.return_from_silence(presence);
         let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
@@ -283,7 +280,7 @@ impl Table {
         }
         if learn {
             for ((model, judge), verdict) in models.iter_mut().zip(&mut self.judges).zip(&self.verdicts) {
-                judge.learn(model, &verdict.prediction);
+                judge.learn(model, &verdict.foreseen);
             }
         }
     }
