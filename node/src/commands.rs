@@ -26,6 +26,7 @@ use crate::{
     inspect::{self, InspectArguments},
     replay,
     roles::{self, Role},
+    rules::{self, RulesArguments},
     score::{self, ScoreArguments},
     signals::Signals,
     telemetry::Telemetry,
@@ -98,6 +99,16 @@ pub(crate) fn inspect(arguments: &InspectArguments) -> Outcome {
 pub(crate) fn collectors(arguments: CollectorsArguments) -> Outcome {
     let mut out = Vec::new();
     runtime()?.block_on(collectors::run(arguments, &mut out))?;
+    print(&String::from_utf8_lossy(&out))
+}
+
+/// `rules`
+///
+/// # Errors
+/// No detector answers, or there is no such rule.
+pub(crate) fn rules(arguments: RulesArguments) -> Outcome {
+    let mut out = Vec::new();
+    runtime()?.block_on(rules::run(arguments, &mut out))?;
     print(&String::from_utf8_lossy(&out))
 }
 

@@ -4,6 +4,7 @@
 //! (`SPIKEWATCH__SECTION__KEY=value`), flags (`--set section.key=value`). Unknown keys are faults, and all faults are
 //! reported at once ([`layers`]), before anything is started.
 
+pub(crate) mod calendars;
 pub(crate) mod check;
 pub(crate) mod endpoints;
 mod file;
@@ -20,9 +21,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use spikewatch_collector::networks::Network;
-use spikewatch_detector::Retention;
-use spikewatch_domain::{key::SiteName, shard::DEFAULT_SHARDS, span::Span};
+use spikewatch_detector::{Retention, calendar};
+use spikewatch_domain::{key::SiteName, network::Network, shard::DEFAULT_SHARDS, span::Span};
 
 use self::endpoints::Endpoints;
 use self::text::{Endpoint, Listen, LogFilter, OrEmpty, Period, Size, Slot, Text};
@@ -235,8 +235,12 @@ pub(crate) struct Detector {
     pub(crate) snapshot_buckets: u32,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
     pub(crate) rules: PathBuf,
+    /// File of exceptions that rules share, and of the lists they name; empty: none.
+    pub(crate) exceptions: PathBuf,
     /// How long things are kept.
     pub(crate) keep: Keep,
+    /// Times in which unusual traffic is expected.
+    pub(crate) calendars: Vec<calendar::Written>,
 }
 
 /// `[detector.keep]`
@@ -340,7 +344,9 @@ impl Default for Detector {
             retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
             snapshot_buckets: 16,
             rules: PathBuf::new(),
+            exceptions: PathBuf::new(),
             keep: Keep::default(),
+            calendars: Vec::new(),
         }
     }
 }

@@ -10,12 +10,14 @@ use spikewatch_collector::{
 use spikewatch_detector::{Retention, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
 use spikewatch_proto::v1::{
-    alerting_server, control_server, ingest_server, results_server, roster_server, windowing_server,
+    alerting_server, control_server, ingest_server, results_server, roster_server, rules_server, windowing_server,
 };
 
 use crate::{
     config::{
-        Collector, Config, Format, Keep, SourceKind, rules,
+        Collector, Config, Format, Keep, SourceKind, calendars,
+        layers::Fault,
+        rules,
         text::{Endpoint, OrEmpty},
     },
     failure::Failure,
@@ -61,6 +63,7 @@ impl Role {
                 results_server::SERVICE_NAME,
                 alerting_server::SERVICE_NAME,
                 roster_server::SERVICE_NAME,
+                rules_server::SERVICE_NAME,
             ],
             Self::Aggregator => &[ingest_server::SERVICE_NAME, control_server::SERVICE_NAME],
             Self::Collector => &[],
@@ -150,10 +153,12 @@ fn refused_detector(error: spikewatch_detector::Error) -> Failure {
 
 fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::Options, Failure> {
     let detector = &config.detector;
-    let rules = rules::load(&detector.rules).map_err(|faults| {
+    let usage = |faults: Vec<Fault>| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Failure::Usage(faults.join("\n"))
-    })?;
+    };
+    let rules = rules::load(detector).map_err(usage)?;
+    let calendars = Calendars::new(calendars::load(detector).map_err(usage)?);
     Ok(spikewatch_detector::Options {
         store_url: detector.store.clone(),
         durable: detector.durable,
@@ -161,6 +166,7 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         allowed_lateness: detector.allowed_lateness.0.0,
         max_wait: detector.max_wait.0.0,
         rules,
+        calendars,
         retention: retention(&detector.keep),
         retire_after: detector.retire_after.0.0,
         snapshot_buckets: detector.snapshot_buckets,

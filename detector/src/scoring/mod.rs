@@ -11,6 +11,7 @@ mod fleet;
 mod judge;
 mod late;
 mod model;
+mod quiet;
 mod series;
 mod sites;
 pub mod state;
@@ -30,9 +31,12 @@ pub(crate) use self::early::Wanted;
 pub use self::late::{Change, Correction};
 use self::{
     sites::{Presence, Sites},
-    table::Table,
+    table::{Context, Table},
 };
-use crate::job::{Job, Split};
+use crate::{
+    calendar::Calendars,
+    job::{Job, Split},
+};
 
 /// Least score that is kept.
 pub const LEAST_SCORE: f64 = 1.0;
@@ -82,6 +86,7 @@ pub struct Scoring {
     tables: Vec<Table>,
     /// Events of each site, by number, in the last bucket: how the network's limit is shared out. Not kept over a restart.
     last_events: Vec<(u32, u64)>,
+    calendars: Calendars,
 }
 
 impl Scoring {
@@ -93,7 +98,12 @@ impl Scoring {
             splits.entry(job.split).or_default().push(job.clone());
         }
         let tables = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span, max_series)).collect();
-        Self { span, sites: Sites::new(span), tables, last_events: Vec::new() }
+        Self { span, sites: Sites::new(span), tables, calendars: Calendars::default(), last_events: Vec::new() }
+    }
+
+    /// These calendars count for the buckets from now on.
+    pub fn heed(&mut self, calendars: Calendars) {
+        self.calendars = calendars;
     }
 
     /// Series with a baseline, over all jobs.
@@ -122,6 +132,7 @@ impl Scoring {
         let global =
             self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();
         let mut scored = Scored::default();
+        let context = Context { presence: &presence, names: &self.sites.by_number(), calendars: &self.calendars };
         for table in &mut self.tables {
             match table.split() {
                 Split::Global => {
@@ -132,7 +143,7 @@ impl Scoring {
                         window: &global.window,
                         extra: &global.sites,
                     });
-                    table.score(start, whole.as_slice(), &presence, &mut scored);
+                    table.score(start, whole.as_slice(), &context, &mut scored);
                 }
                 split @ Split::By(_) => {
                     let own = rows.iter().filter(|row| split.takes(&row.subject));
@@ -147,7 +158,7 @@ impl Scoring {
                             })
                         })
                         .collect();
-                    table.score(start, &inputs, &presence, &mut scored);
+                    table.score(start, &inputs, &context, &mut scored);
                 }
             }
         }

@@ -16,7 +16,7 @@ pub(super) struct Known {
     /// Number of its site.
     pub(super) site: u32,
     /// What within the site.
-    subject: Subject,
+    pub(super) subject: Subject,
     /// Start of the last bucket with a window of it.
     pub(super) seen: EventMillis,
 }

@@ -1,6 +1,9 @@
 //! All jobs of one split.
 
-use std::ops::Range;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use spikewatch_domain::{
     key::{SiteName, Subject},
@@ -19,10 +22,14 @@ use super::{
     finding::Judged,
     judge::{Judge, Value, Verdict},
     model::Model,
+    quiet::Quietened,
     series::SeriesSet,
     state::{StoredKey, TableState, Unreadable},
 };
-use crate::job::{Job, Split};
+use crate::{
+    calendar::Calendars,
+    job::{Job, Split},
+};
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
 const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
@@ -39,6 +46,21 @@ pub(super) struct Input<'a> {
     pub(super) window: &'a Window,
     /// Contributors besides the window's own.
     pub(super) extra: &'a [Contributor],
+}
+
+/// What is known of a bucket besides its windows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// By number of the site.
+    pub(super) presence: &'a [Presence],
+    pub(super) names: &'a [Option<SiteName>],
+    pub(super) calendars: &'a Calendars,
+}
+
+impl Context<'_> {
+    fn name(&self, site: u32) -> Option<&SiteName> {
+        self.names.get(site as usize)?.as_ref()
+    }
 }
 
 #[derive(Debug)]
@@ -129,9 +151,10 @@ impl Table {
         &mut self,
         start: EventMillis,
         inputs: &[Input<'_>],
-        presence: &[Presence],
+        context: &Context<'_>,
         scored: &mut Scored,
     ) {
+        let presence = context.presence;
         if start / DAY_MS != self.day {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
@@ -142,7 +165,8 @@ impl Table {
             values.extend(self.judges.iter_mut().map(|judge| judge.count(input.window)));
         }
         let fresh: Vec<Model> = self.judges.iter().map(Judge::fresh).collect();
-        self.return_from_silence(presence);
+        self.return_from_silence(context);
+        let quiet = Quietened::of(context.calendars, start, self.span, &self.judges);
         let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
@@ -156,10 +180,10 @@ impl Table {
                 }
             };
             let learn = matches!(presence.get(input.site as usize), Some(Presence::Present { complete: true, .. }));
-            self.score_window(start, number, input, values, learn, &mut records);
+            self.score_window(start, number, input, values, learn, &quiet, &mut records);
         }
         self.values = values;
-        self.learn_silence(start, presence);
+        self.learn_silence(start, context, &quiet);
         for judge in &mut self.judges {
             judge.close(self.series.len());
         }
@@ -177,6 +201,7 @@ impl Table {
         input: &Input<'_>,
         before: Option<&Window>,
         learn: bool,
+        calendars: &Calendars,
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
         let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
@@ -185,7 +210,8 @@ impl Table {
             let judged = models.iter().zip(&self.judges);
             judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
         };
-        let (verdicts, before) = (judge(input.window), before.map(judge));
+        let (mut verdicts, before) = (judge(input.window), before.map(judge));
+        Quietened::of(calendars, start, self.span, &self.judges).hush(&mut verdicts, input.name, input.subject);
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
         let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before };
@@ -196,9 +222,15 @@ impl Table {
     }
 
     /// Judges a window that is still open. A key that is new has to wait for its bucket's end.
-    pub(super) fn early(&self, start: EventMillis, input: &Input<'_>, records: &mut Vec<AnomalyRecord>) {
+    pub(super) fn early(
+        &self,
+        start: EventMillis,
+        input: &Input<'_>,
+        calendars: &Calendars,
+        records: &mut Vec<AnomalyRecord>,
+    ) {
         let mut own = Vec::new();
-        self.judge_again(start, input, None, true, &mut own);
+        self.judge_again(start, input, None, true, calendars, &mut own);
         records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
     }
 
@@ -226,7 +258,8 @@ impl Table {
     }
 
     /// Series of sites that were silent for a while and are back were 0 meanwhile.
-    fn return_from_silence(&mut self, presence: &[Presence]) {
+    fn return_from_silence(&mut self, context: &Context<'_>) {
+        let presence = context.presence;
         let zeros = |site: u32| match presence.get(site as usize) {
             Some(Presence::Present { zeros, .. }) => zeros.as_slice(),
             _ => &[],
@@ -234,25 +267,35 @@ impl Table {
         if (0..presence.len()).all(|site| zeros(site as u32).is_empty()) {
             return;
         }
+        let starts: BTreeSet<EventMillis> = (0..presence.len()).flat_map(|site| zeros(site as u32)).copied().collect();
+        let quiet = |start| Quietened::of(context.calendars, start, self.span, &self.judges);
+        let quiet: BTreeMap<EventMillis, _> = starts.into_iter().map(|start| (start, quiet(start))).collect();
         for (known, models) in self.series.iter_mut() {
-            for start in zeros(known.site) {
-                for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-                    judge.learn_silence(model, seconds(*start));
+            for (start, quiet) in zeros(known.site).iter().filter_map(|start| quiet.get_key_value(start)) {
+                let name = context.name(known.site);
+                for (job, (model, judge)) in models.iter_mut().zip(&mut self.judges).enumerate() {
+                    if quiet.is_empty() || !quiet.skip(job, name, &known.subject).model_update {
+                        judge.learn_silence(model, seconds(*start));
+                    }
                 }
             }
         }
     }
 
     /// Series without a window in a bucket in which all of their site is known were 0. Silence makes no records.
-    fn learn_silence(&mut self, start: EventMillis, presence: &[Presence]) {
+    fn learn_silence(&mut self, start: EventMillis, context: &Context<'_>, quiet: &Quietened<'_>) {
+        let presence = context.presence;
         for (known, models) in self.series.iter_mut() {
             let complete = matches!(presence.get(known.site as usize), Some(Presence::Present { complete: true, .. }));
             if known.seen == start || !complete {
                 continue;
             }
-            for (model, judge) in models.iter_mut().zip(&mut self.judges) {
+            let name = context.name(known.site);
+            for (job, (model, judge)) in models.iter_mut().zip(&mut self.judges).enumerate() {
                 judge.fleet.add(0.0);
-                judge.learn_silence(model, seconds(start));
+                if quiet.is_empty() || !quiet.skip(job, name, &known.subject).model_update {
+                    judge.learn_silence(model, seconds(start));
+                }
             }
         }
     }
@@ -265,6 +308,7 @@ impl Table {
         input: &Input<'_>,
         values: &[Value],
         learn: bool,
+        quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
     ) {
         let Some((known, models)) = self.series.get_mut(number) else { return };
@@ -272,6 +316,7 @@ impl Table {
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
         self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
+        quiet.hush(&mut self.verdicts, input.name, input.subject);
         if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
             let (judges, verdicts) = (&self.judges, &self.verdicts);
             let (span, split, before) = (self.span, self.split, None);
@@ -279,8 +324,11 @@ impl Table {
             judged.tell(records);
         }
         if learn {
-            for ((model, judge), verdict) in models.iter_mut().zip(&mut self.judges).zip(&self.verdicts) {
-                judge.learn(model, &verdict.foreseen);
+            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts).enumerate();
+            for (job, ((model, judge), verdict)) in judged {
+                if quiet.is_empty() || !quiet.skip(job, input.name, input.subject).model_update {
+                    judge.learn(model, &verdict.foreseen);
+                }
             }
         }
     }

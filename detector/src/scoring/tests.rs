@@ -3,6 +3,8 @@ use spikewatch_domain::window::{Counters, Measure, Peer, Service, Share};
 
 use super::*;
 
+mod calendars;
+
 const QUARTER: u64 = 900_000;
 
 /// A window with that many events of 1000 bytes out.

@@ -10,5 +10,6 @@ mod inspect_spool;
 mod otlp;
 mod program;
 mod replay;
+mod rules;
 mod serving;
 mod spool;
