@@ -159,7 +159,7 @@ impl Pipeline {
                 old(Fault::new(Reason::OutOfRange, format!("event time {} ms is over {days} days old", record.end)));
                 return false;
             }
-            Metrics::add(&self.metrics.counters().times_replaced, u64::from(believe(record, now)));
+            Metrics::add(&self.metrics.counters().times_replaced, u64::from(believe(record, now).is_some()));
             true
         });
         self.records(records);

@@ -7,7 +7,7 @@ use spikewatch_collector::{
     SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
     source::file::Expected,
 };
-use spikewatch_detector::{Retention, cluster::Timing};
+use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
 use spikewatch_proto::v1::{
     alerting_server, control_server, ingest_server, results_server, roster_server, rules_server, windowing_server,

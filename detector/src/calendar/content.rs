@@ -8,7 +8,7 @@ pub(super) struct Line {
     /// In upper case.
     pub(super) name: String,
     /// Names in upper case; values without their quotes.
-    parameters: Vec<(String, String)>,
+    pub(super) parameters: Vec<(String, String)>,
     pub(super) value: String,
 }
 

@@ -68,11 +68,8 @@ impl Pending {
             return Some(newer);
         }
         let group = rule.suppression.as_ref().and_then(|suppression| suppression.group(record));
-        self.groups.begin(
-            rule.suppression.as_ref().and_then(Suppression::window_ms),
-            self.last_due(occasion.at),
-            occasion.at,
-        );
+        let (window, before) = (rule.suppression.as_ref().and_then(Suppression::window_ms), self.last_due(occasion.at));
+        self.groups.begin(window, before, occasion.at);
         let folded = group.as_ref().is_some_and(|terms| self.groups.of(terms).is_some());
         if folded || self.early_made >= rule.max_signals / 2 {
             return None;

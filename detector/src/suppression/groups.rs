@@ -32,7 +32,7 @@ impl Groups {
     pub(crate) fn begin(&mut self, window_ms: Option<u64>, before: EventMillis, at: EventMillis) {
         match window_ms {
             Some(window) => self.0.retain(|_, group| at < group.made.saturating_add(window)),
-            None => self.0.retain(|_, group| group.made > before && group.made < at),
+            None => self.0.retain(|_, group| group.made > before && group.made <= at),
         }
     }
 
