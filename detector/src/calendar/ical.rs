@@ -92,7 +92,7 @@ fn event(lines: &[Line], default: &TimeZone) -> Result<Read, String> {
     let length = length(named("DTEND"), named("DURATION"), start, &zone, &moment, &at)?;
     let rule = match named("RRULE") {
         Some(line) => {
-            Some(Recurrence::parse(&line.value, |until| self::until(until)).map_err(|problem| at(line, problem))?)
+            Some(Recurrence::parse(&line.value, until).map_err(|problem| at(line, problem))?)
         }
         None => None,
     };

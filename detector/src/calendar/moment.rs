@@ -86,7 +86,7 @@ pub(super) fn zone_of(line: &Line) -> Result<Option<TimeZone>, String> {
 
 /// A duration as `P1DT2H`, `PT15M`, `P2W`: days, and seconds besides.
 pub(super) fn duration(text: &str) -> Option<(i64, i64)> {
-    let rest = text.trim().strip_prefix('+').unwrap_or(text.trim()).strip_prefix('P')?;
+    let rest = text.trim().strip_prefix('+').unwrap_or_else(|| text.trim()).strip_prefix('P')?;
     let (mut days, mut seconds, mut time, mut digits, mut any) = (0i64, 0i64, false, String::new(), false);
     for c in rest.chars() {
         if c.is_ascii_digit() {

@@ -285,7 +285,7 @@ impl Pending {
 
     fn make(&mut self, alone: Vec<(String, Waiting, Option<Vec<Term>>)>, run: &Run<'_>) -> Vec<Alert> {
         let mut together: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-        let waiting = self.waiting.iter().map(|(id, waiting)| (id, waiting));
+        let waiting = self.waiting.iter();
         for (id, waiting) in alone.iter().map(|(id, waiting, _)| (id, waiting)).chain(waiting) {
             together.entry(bucket_of(&waiting.record)).or_default().insert(id);
         }
