@@ -25,7 +25,7 @@ use crate::{
         files::{self, FileReport},
         listener::{Datagram, Listener, ListenerMetrics},
     },
-    spool,
+    spool::{self, SpoolPlace},
     uplink::{self, Finished, UplinkHandle, UplinkOptions, core::CoreOptions},
 };
 
@@ -76,8 +76,8 @@ pub struct Options {
 /// A spool.
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
-    /// Its directory, which is made if need be. One collector's only.
-    pub directory: PathBuf,
+    /// Where it is.
+    pub place: SpoolPlace,
     /// Bytes it may take: then old slices are merged, then dropped.
     pub budget_bytes: u64,
     /// How long slices that are committed are kept, should the store be restored from before.
@@ -287,7 +287,7 @@ fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
         keep_trimmed_ms: u64::try_from(spool.keep_trimmed.as_millis()).unwrap_or(u64::MAX),
         ..spool::Options::new(owner)
     };
-    uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
+    uplink::SpoolOptions { place: spool.place.clone(), parting: spool.parting, spool: limits }
 }
 
 /// True if one task can drive the pipeline for all of them.
