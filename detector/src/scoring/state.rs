@@ -1,7 +1,7 @@
 //! All that scoring has learnt, as bytes and back, to the last bit: a head, and parts of bounded size.
 //!
 //! The head says which sites there are, and for each table what its jobs have learnt over all series; each part holds
-//! some keys of one table with their models ([`Model::to_bytes`](super::model::Model::to_bytes)), in the order in
+//! some keys of one table with their models (`Model::to_bytes`), in the order in
 //! which they were added. Everything is between two buckets: nothing is half counted.
 
 use prost::Message;

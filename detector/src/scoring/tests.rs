@@ -123,7 +123,7 @@ fn series_have_a_limit_that_shows() {
     let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 3);
     let scored = scoring.score(bucket(0, |n| usual(0, n)));
     assert_eq!(scored.not_modelled, 2);
-    assert_eq!(scoring.series(), 3 * 6 + 2);
+    assert_eq!(scoring.series(), 3 * 6 + 3, "hosts; the site, its denied events, and the network");
 }
 
 /// A correction of host 3 and its site, from that many events to that many.

@@ -5,15 +5,15 @@
 //!       └▶ 8 change channels ───────────┴▶ how rare each is for this series ─▶ two groups ─▶ over the usual day's ─▶ score
 //! ```
 //!
-//! 1. Seven forecasters ([`levels`], [`profile`]): fast and slow level, the 5-minute slot of the day and of the week, the
-//!    season with its level or its newest error, and a local trend. Five point models ([`point`]) weigh them: the value as
+//! 1. Seven forecasters (`levels`, `profile`): fast and slow level, the 5-minute slot of the day and of the week, the
+//!    season with its level or its newest error, and a local trend. Five point models (`point`) weigh them: the value as
 //!    it is, the same by hour of day, its logarithm, and two without slow experts, which see short spikes on smooth curves.
-//! 2. Eight channels look at the shape instead ([`change`]): short means against long ones, records, residuals that stay,
+//! 2. Eight channels look at the shape instead (`change`): short means against long ones, records, residuals that stay,
 //!    jumps, unusual calm.
-//! 3. Each channel's value becomes -log10 of its probability against that channel's own past ([`rarity`]); a side takes
+//! 3. Each channel's value becomes -log10 of its probability against that channel's own past (`rarity`); a side takes
 //!    only the part that points its way. So no channel needs a unit or a threshold.
 //! 4. Channels that say the same are averaged, and the stronger group counts.
-//! 5. What the series reaches on a usual day, and how many buckets a day has, is taken off ([`bar`]).
+//! 5. What the series reaches on a usual day, and how many buckets a day has, is taken off (`bar`).
 //! 6. Only then is the value learnt.
 //!
 //! One pass, 17.4 kB a series. Nothing looks ahead, and nothing was fitted to labels except the score's anchor.
