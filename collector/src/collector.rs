@@ -25,7 +25,7 @@ use crate::{
         followed::Followed,
         listener::{Datagram, Listener, ListenerMetrics},
     },
-    spool::{self, SpoolPlace},
+    spool,
     uplink::{self, Finished, UplinkOptions, core::CoreOptions},
 };
 
@@ -78,8 +78,8 @@ pub struct Options {
 /// A spool.
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
-    /// Where it is.
-    pub place: SpoolPlace,
+    /// Its directory, which is made if need be. One collector's only.
+    pub directory: PathBuf,
     /// Bytes it may take: then old slices are merged, then dropped.
     pub budget_bytes: u64,
     /// How long slices that are committed are kept, should the store be restored from before.
@@ -340,7 +340,7 @@ fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
         max_waiting_bytes: usize::MAX,
         ..spool::Options::new(owner)
     };
-    uplink::SpoolOptions { place: spool.place.clone(), parting: spool.parting, spool: limits }
+    uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
 }
 
 /// Decoders remember what they knew when the last slice was spooled.

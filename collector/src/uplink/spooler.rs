@@ -1,5 +1,4 @@
-//! The spooler: owns the spool, on a thread that may block (a simulated disk never
-//! does). It writes what the core wants written, in order and many
+//! The spooler: owns the spool, on a thread that may block. It writes what the core wants written, in order and many
 //! orders to a sync, and says what became durable.
 //!
 //! While the disk refuses, it takes no more orders: the uplink then takes no more slices.
@@ -9,6 +8,7 @@ use std::time::Duration;
 use spikewatch_actors::{latency::Latencies, mailbox::Mailbox};
 use spikewatch_proto::convert::commit::Pair;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
@@ -76,6 +76,7 @@ pub(super) struct Spooler<L: FileLayer> {
     events: Mailbox<Event>,
     metrics: Metrics,
     latencies: Latencies,
+    runtime: Handle,
     /// The newest ticket that was written, and the newest that is durable.
     written: Ticket,
     synced: Ticket,
@@ -98,6 +99,7 @@ impl<L: FileLayer> Spooler<L> {
         lanes: Vec<Incarnation>,
         events: Mailbox<Event>,
         (metrics, latencies): (Metrics, Latencies),
+        runtime: Handle,
     ) -> Self {
         Self {
             spool,
@@ -105,6 +107,7 @@ impl<L: FileLayer> Spooler<L> {
             events,
             metrics,
             latencies,
+            runtime,
             written: 0,
             synced: 0,
             begun: Instant::now(),
@@ -121,17 +124,19 @@ impl<L: FileLayer> Spooler<L> {
     ///
     /// # Errors
     /// The disk refuses the last of them.
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
+    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
         self.show();
         loop {
-            match timeout(TICK, orders.recv()).await {
+            let runtime = self.runtime.clone();
+            let next = runtime.block_on(async { timeout(TICK, orders.recv()).await });
+            match next {
                 Ok(None) => return self.spool.sync(),
                 Ok(Some(group)) => {
-                    self.obey_all(group).await;
+                    group.into_iter().for_each(|order| self.obey(order));
                     while self.spool.waiting_bytes() < SYNCED_TOGETHER
                         && let Ok(group) = orders.try_recv()
                     {
-                        self.obey_all(group).await;
+                        group.into_iter().for_each(|order| self.obey(order));
                     }
                 }
                 Err(_) => {}
@@ -141,25 +146,19 @@ impl<L: FileLayer> Spooler<L> {
                 || !self.told.is_empty()
                 || self.spool.waiting_bytes() > 0
             {
-                self.sync(&orders).await?;
+                self.sync(&orders)?;
             }
             if self.tidied.elapsed() >= TICK {
                 self.tidied = Instant::now();
-                self.tidy().await;
+                self.tidy();
             }
         }
     }
 
-    async fn obey_all(&mut self, group: Group) {
-        for order in group {
-            self.obey(order).await;
-        }
-    }
-
-    async fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Append { ticket, lane, slice, payload } => {
-                self.append(lane, slice, &payload).await;
+                self.append(lane, slice, &payload);
                 self.written = ticket;
             }
             Order::Mark { ticket, lane, up_to } => {
@@ -169,7 +168,7 @@ impl<L: FileLayer> Spooler<L> {
                 self.written = ticket;
             }
             Order::Coarsen { ticket, slices, into } => {
-                self.coarsen(&slices, into).await;
+                self.coarsen(&slices, into);
                 (self.written, self.asked) = (ticket, false);
             }
             Order::Drop { ticket, slices } => {
@@ -188,7 +187,7 @@ impl<L: FileLayer> Spooler<L> {
                     self.rolled = Some(incarnation);
                 }
             }
-            Order::Read { slice_no } => self.read(slice_no).await,
+            Order::Read { slice_no } => self.read(slice_no),
         }
     }
 
@@ -209,7 +208,7 @@ impl<L: FileLayer> Spooler<L> {
         written.inspect_err(|error| self.complain(error)).is_ok()
     }
 
-    async fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
+    fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
         let Some(incarnation) = self.incarnation(lane) else { return };
         let NewSlice { slice_no, start, bucket, parts } = slice;
         let parts: Vec<_> = parts.iter().map(recovery::part_for_spool).collect();
@@ -218,21 +217,21 @@ impl<L: FileLayer> Spooler<L> {
         if !self.write(&Record::Slice { meta, payload }) {
             // Its numbers are taken: that they are gone has to be known, or nothing could follow.
             self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones });
-            self.tell(Happened::Lost { slice_no }).await;
+            self.tell(Happened::Lost { slice_no });
         }
     }
 
-    async fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
+    fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
         let merged = self.spool.coarsen(slices, &mut |slices| merge_windows(slices));
         match merged.inspect_err(|error| self.complain(error)) {
             Ok(Relief::Coarsened { into: meta, .. }) => {
                 let rows = meta.parts.iter().map(|part| part.rows).collect();
                 let stored = self.spool.stored_bytes(into).unwrap_or(0);
-                self.tell(Happened::Coarsened { slice_no: into, rows, stored }).await;
+                self.tell(Happened::Coarsened { slice_no: into, rows, stored });
             }
             _ => {
                 self.drop_slices(slices);
-                self.tell(Happened::Lost { slice_no: into }).await;
+                self.tell(Happened::Lost { slice_no: into });
             }
         }
     }
@@ -260,7 +259,7 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    async fn read(&mut self, slice_no: SliceNo) {
+    fn read(&mut self, slice_no: SliceNo) {
         let found = self
             .spool
             .slice(slice_no)
@@ -276,53 +275,53 @@ impl<L: FileLayer> Spooler<L> {
             }
             (None, Ok(_)) => None,
         };
-        self.send(Event::Read { slice_no, contents }).await;
+        self.send(Event::Read { slice_no, contents });
     }
 
     /// Makes all durable, however long the disk needs; on a full one, room.
-    async fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
+    fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         let began = Instant::now();
         while let Err(error) = self.spool.sync() {
             self.complain(&error);
             if error.is_no_space() {
                 match self.spool.make_room() {
-                    Ok(reliefs) => self.gone(&reliefs).await,
+                    Ok(reliefs) => self.gone(&reliefs),
                     Err(error) => self.complain(&error),
                 }
             }
             if orders.is_closed() {
                 return Err(error);
             }
-            sleep(RETRY).await;
+            self.runtime.block_on(async { sleep(RETRY).await });
         }
         self.latencies.record("slice→disk", began.elapsed());
         self.synced = self.written;
-        self.tell(Happened::Synced { ticket: self.synced }).await;
+        self.tell(Happened::Synced { ticket: self.synced });
         for told in self.told.drain(..) {
             // Whoever asked may have gone.
             let _ = told.send(());
         }
         if let Some(incarnation) = self.rolled.take() {
-            self.tell(Happened::Rolled { incarnation }).await;
+            self.tell(Happened::Rolled { incarnation });
         }
         Ok(())
     }
 
-    async fn gone(&self, reliefs: &[Relief]) {
+    fn gone(&self, reliefs: &[Relief]) {
         for relief in reliefs {
             if let Relief::Dropped { slice } = relief {
-                self.tell(Happened::Lost { slice_no: slice.slice_no }).await;
+                self.tell(Happened::Lost { slice_no: slice.slice_no });
             }
         }
     }
 
     /// Deletes what was counted long ago, and sees to the budget.
-    async fn tidy(&mut self) {
+    fn tidy(&mut self) {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match self.spool.maintain(now_ms).and_then(|()| self.spool.forget_counted()) {
             // Asked again each time: it may be that nothing could be given up then.
             Ok(bytes) if bytes > 0 && !std::mem::replace(&mut self.asked, true) => {
-                self.tell(Happened::OverBudget { bytes }).await;
+                self.tell(Happened::OverBudget { bytes });
             }
             Ok(_) => self.asked = false,
             Err(error) => self.complain(&error),
@@ -330,7 +329,7 @@ impl<L: FileLayer> Spooler<L> {
         let forgotten = self.spool.slices().next().map(|(meta, _)| meta.slice_no.saturating_sub(1));
         if let Some(slice_no) = forgotten.filter(|slice_no| *slice_no > self.forgotten) {
             self.forgotten = slice_no;
-            self.tell(Happened::Forgotten { slice_no }).await;
+            self.tell(Happened::Forgotten { slice_no });
         }
         self.show();
     }
@@ -349,12 +348,12 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    async fn tell(&self, event: Happened) {
-        self.send(Event::Spool(event)).await;
+    fn tell(&self, event: Happened) {
+        self.send(Event::Spool(event));
     }
 
     /// The uplink always goes on receiving, so this comes to an end; it may be gone.
-    async fn send(&self, event: Event) {
-        let _ = self.events.send(event).await;
+    fn send(&self, event: Event) {
+        let _ = self.runtime.block_on(self.events.send(event));
     }
 }
