@@ -1,5 +1,5 @@
 //! The uplink actor: keeps streams to the aggregators that own our shards, and runs the delivery [`core`] over them.
-//! Contents lie in a spool, which a thread of its own writes ([`spooler`]), or in memory.
+//! Contents lie in a spool, which a thread of its own writes (`spooler`), or in memory.
 
 mod contents;
 pub mod core;
