@@ -91,9 +91,7 @@ fn event(lines: &[Line], default: &TimeZone) -> Result<Read, String> {
     let zone = zone_of(start_line).map_err(|problem| at(start_line, problem))?.unwrap_or_else(|| default.clone());
     let length = length(named("DTEND"), named("DURATION"), start, &zone, &moment, &at)?;
     let rule = match named("RRULE") {
-        Some(line) => {
-            Some(Recurrence::parse(&line.value, until).map_err(|problem| at(line, problem))?)
-        }
+        Some(line) => Some(Recurrence::parse(&line.value, until).map_err(|problem| at(line, problem))?),
         None => None,
     };
     let list = |name: &'static str| {
