@@ -5,13 +5,16 @@ use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{pipeline::Pipeline, source::followed::SavedFile};
+use crate::{
+    pipeline::Pipeline,
+    source::{followed::SavedFile, intake::remembered::SavedSenders},
+};
 
 /// The format of what decoders and the ledger remember. It is that of their types, in postcard's encoding: whoever changes
 /// one of them (`tests::the_format_is_the_one_it_was` fails then) changes this, and what an older version saved is left.
 const MEMORY: u32 = 1;
 /// The format of [`Sources`]. What an older version saved has to be read still: it says what was counted.
-const SOURCES: u32 = 1;
+const SOURCES: u32 = 2;
 /// Most bytes that memory takes, unpacked: what full tables do, twice over.
 const MAX_MEMORY: u64 = 256 << 20;
 /// Hashes and addresses pack badly: more effort than this is in vain.
@@ -49,7 +52,10 @@ struct Stored {
 /// How far sources that can be read again were read.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Sources {
+    /// Files that are followed.
     pub(crate) files: Vec<SavedFile>,
+    /// Who handed over what.
+    pub(crate) senders: SavedSenders,
 }
 
 /// The check-point of a pipeline from which a flush was just taken.
@@ -64,6 +70,8 @@ pub(crate) fn sources(bytes: &[u8]) -> Result<Sources, CheckpointError> {
     let stored: Stored = postcard::from_bytes(bytes)?;
     match stored.sources_format {
         SOURCES => Ok(postcard::from_bytes(&stored.sources)?),
+        // Which had but files that are followed.
+        1 => Ok(Sources { files: postcard::from_bytes(&stored.sources)?, ..Sources::default() }),
         found => Err(CheckpointError::Format { found, expected: SOURCES }),
     }
 }

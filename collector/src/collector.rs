@@ -1,20 +1,20 @@
 //! The role: sources feed the pipeline, the pipeline feeds the uplink.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
-use spikewatch_actors::{Seams, clock::EventClock, mailbox::mailbox, task::Kind};
-use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
-use spikewatch_proto::{HASH_ID, PROTOCOL_VERSION, v1};
+use spikewatch_actors::{Seams, mailbox::mailbox, task::Kind};
+use spikewatch_proto::{
+    HASH_ID, PROTOCOL_VERSION,
+    v1::{self, intake_server::IntakeServer},
+};
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use crate::{
-    charge::Aliases,
     checkpoint::{self, CheckpointError, Sources},
     live::Live,
-    log::ecs::EcsOptions,
     metrics::Metrics,
-    networks::InternalNetworks,
+    options::{Error, Options, SourceOptions, SpoolOptions},
     pipeline::{Pipeline, PipelineOptions},
     recorded::Recorded,
     source::{
@@ -23,7 +23,13 @@ use crate::{
         files::FileReport,
         follow::{Follower, Pattern},
         followed::Followed,
-        listener::{Datagram, Listener, ListenerMetrics},
+        intake::{
+            Desk,
+            grpc::{IntakeService, MAX_MESSAGE},
+            http::HttpIntake,
+            remembered::Remembered,
+        },
+        listener::{Listener, ListenerMetrics},
     },
     spool,
     uplink::{self, Finished, UplinkOptions, core::CoreOptions},
@@ -33,6 +39,8 @@ use crate::{
 const WAITING_DATAGRAMS: usize = 65_536;
 /// Chunks of lines that may wait for the decoder: what is in them can be read again.
 const WAITING_INPUTS: usize = 4;
+/// What parcels may take before they are counted, bytes.
+const INTAKE_BYTES: usize = 64 << 20;
 /// Slices kept in memory before the summariser waits.
 const MAX_KEPT: usize = 256;
 /// Slices kept in a spool before it does: more than the spool may have, which merges or drops some by then.
@@ -40,135 +48,13 @@ const MAX_SPOOLED: usize = 2 * spool::MAX_SLICES;
 /// Live traffic goes first when what is kept in a spool is that many buckets behind.
 const ROLL_AFTER: u32 = 2;
 
-/// What a collector is made of.
-#[derive(Debug)]
-pub struct Options {
-    /// Its site.
-    pub site: SiteName,
-    /// Its own name, unique within the site.
-    pub name: String,
-    /// Any aggregators of the cluster, "http://host:port".
-    pub aggregators: Vec<String>,
-    /// Which addresses are hosts.
-    pub networks: InternalNetworks,
-    /// Names that stand for addresses.
-    pub aliases: Aliases,
-    /// How often windows are sent on.
-    pub slice: Span,
-    /// Base bucket of the cluster, a multiple of the slice.
-    pub bucket: Span,
-    /// Shards of the cluster.
-    pub shards: u32,
-    /// Most windows held at once.
-    pub key_limit: usize,
-    /// Service ports that have windows of their own; none if 0.
-    pub port_values: usize,
-    /// Where traffic comes from.
-    pub sources: Vec<SourceOptions>,
-    /// How ECS documents are read.
-    pub ecs: EcsOptions,
-    /// Where slices are kept until they are committed; in memory, if none.
-    pub spool: Option<SpoolOptions>,
-    /// Gets a copy of every decoded record; a slow reader slows the source.
-    pub tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
-    /// Set when recorded traffic is played: its time then comes from what is read.
-    pub event_clock: Option<EventClock>,
-}
-
-/// A spool.
-#[derive(Debug, Clone)]
-pub struct SpoolOptions {
-    /// Its directory, which is made if need be. One collector's only.
-    pub directory: PathBuf,
-    /// Bytes it may take: then old slices are merged, then dropped.
-    pub budget_bytes: u64,
-    /// How long slices that are committed are kept, should the store be restored from before.
-    pub keep_trimmed: Duration,
-    /// When the collector is told to end, how long it goes on delivering what aggregators have not received. All of it is
-    /// delivered after the next start, too.
-    pub parting: Duration,
-}
-
-/// A source.
-#[derive(Debug)]
-pub enum SourceOptions {
-    /// Files, read to their ends.
-    Files {
-        /// Files and folders; `-` is standard input.
-        paths: Vec<PathBuf>,
-        /// What they hold.
-        expected: Expected,
-    },
-    /// Files that are followed as they are written. Needs a spool.
-    Follow {
-        /// Paths, in which `*`, `?` and `[…]` stand for more than one.
-        globs: Vec<String>,
-        /// What they hold.
-        expected: Expected,
-    },
-    /// A UDP socket for NetFlow v5, v9, IPFIX and sFlow v5, told apart by content.
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Bytes that the kernel is asked to hold.
-        receive_buffer: usize,
-    },
-    /// Datagrams handed over in the process; time is theirs if they are played, else the clock's.
-    Channel(mpsc::Receiver<Datagram>),
-}
-
-/// Why a collector can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A listener's address can't be bound.
-    #[error("cannot listen on udp {address}: {error}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// A collector either reads files to their ends, or listens, or is handed datagrams: one pipeline has one time.
-    #[error(
-        "files that are read once go with no other source, and are of one format; run another collector for the rest"
-    )]
-    MixedSources,
-    /// The spool can't be opened.
-    #[error("the spool: {0}")]
-    Spool(#[from] spool::Error),
-    /// Its check-point can't be used, so that what was counted is not known.
-    #[error("the spool's check-point can't be used: {0}; start the version that wrote it, or move the spool away")]
-    Checkpoint(#[from] CheckpointError),
-    /// Without a spool it could not be told after a restart what was counted.
-    #[error("files that are followed need a spool: it says after a restart how far they were read")]
-    Unkept,
-    /// No pattern.
-    #[error("{glob}: {error}")]
-    Glob {
-        /// What was given.
-        glob: String,
-        /// What is wrong with it.
-        error: glob::PatternError,
-    },
-    /// A spool is for live traffic: recorded traffic is read again.
-    #[error("recorded traffic has no spool: it is read again")]
-    SpoolOfRecordedTraffic,
-    /// Slices must tile buckets.
-    #[error("the bucket ({bucket}) must be a multiple of the slice ({slice})")]
-    Spans {
-        /// The slice.
-        slice: Span,
-        /// The bucket.
-        bucket: Span,
-    },
-}
-
 /// The only way into a running collector. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     metrics: Metrics,
     uplink: Finished,
     listeners: Arc<[Arc<ListenerMetrics>]>,
+    intakes: Arc<[SocketAddr]>,
     reports: watch::Receiver<Option<Arc<[FileReport]>>>,
 }
 
@@ -183,6 +69,12 @@ impl Handle {
     #[must_use]
     pub fn listeners(&self) -> &[Arc<ListenerMetrics>] {
         &self.listeners
+    }
+
+    /// Where records are taken over HTTP.
+    #[must_use]
+    pub fn intakes(&self) -> &[SocketAddr] {
+        &self.intakes
     }
 
     /// Returns when the sources have ended and all they gave is committed, with what became of each file.
@@ -202,7 +94,7 @@ impl Handle {
     }
 }
 
-/// Starts a collector. Its gRPC side has no service of its own yet beside health, which the node serves.
+/// Starts a collector. Its gRPC side is the intake, which is closed if no source says otherwise.
 ///
 /// # Errors
 /// If it can't listen, its spool can't be opened, or its spans or sources don't fit together.
@@ -217,8 +109,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     if options.spool.is_some() && options.event_clock.is_some() {
         return Err(Error::SpoolOfRecordedTraffic);
     }
-    let follows = options.sources.iter().any(|source| matches!(source, SourceOptions::Follow { .. }));
-    if options.spool.is_none() && follows {
+    if options.spool.is_none() && options.sources.iter().any(SourceOptions::is_confirmed) {
         return Err(Error::Unkept);
     }
     let metrics = Metrics::default();
@@ -264,6 +155,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
     let (mut paths, mut patterns) = (Vec::new(), Vec::new());
+    let (mut intakes, mut by_grpc) = (Vec::new(), false);
     let mut format = Expected::Auto;
     let mut channels = Vec::new();
     for source in options.sources {
@@ -288,6 +180,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
                 let receive = listener.receive(move || clock.now_ms(), waiting.clone(), metrics.clone());
                 seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
             }
+            SourceOptions::Http { address, expected } => {
+                let bound = HttpIntake::bind(address, expected).await;
+                intakes.push(bound.map_err(|error| Error::Intake { address, error })?);
+            }
+            SourceOptions::Grpc => by_grpc = true,
             SourceOptions::Channel(channel) if options.event_clock.is_some() => channels.push(channel),
             SourceOptions::Channel(datagrams) => {
                 seams.tasks.spawn(Kind::BACKGROUND, "channel", channel::pass_on(datagrams, waiting.clone()));
@@ -304,12 +201,19 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         seams: seams.clone(),
         ended: ended.clone(),
     };
+    let addresses = intakes.iter().map(HttpIntake::address).collect();
+    let mut desk = None;
     if let Some(channel) = channels.pop() {
         recorded(pipeline).play(channel);
     } else if !paths.is_empty() {
         recorded(pipeline).read(paths, format, options.ecs);
     } else {
         let (inputs, came) = mpsc::channel(WAITING_INPUTS);
+        let open = || Desk::new(inputs.clone(), INTAKE_BYTES, options.ecs.clone(), metrics.clone(), seams.clone());
+        desk = (by_grpc || !intakes.is_empty()).then(open);
+        if let Some(desk) = &desk {
+            intakes.into_iter().for_each(|intake| intake.serve(desk.clone(), metrics.clone(), seams));
+        }
         let followed = (!patterns.is_empty()).then(|| Followed::new(options.ecs, sources.files));
         if let Some(followed) = &followed {
             let (clock, token) = (seams.clock.clone(), seams.tasks.token());
@@ -317,11 +221,24 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             seams.tasks.spawn_blocking(Kind::ROLE, "follower", move || follower.run());
         }
         let tap = options.tap;
-        Live { pipeline, metrics: metrics.clone(), uplink, keeps, tap, slice, followed, seams: seams.clone() }
-            .start(inbox, came);
+        Live {
+            pipeline,
+            metrics: metrics.clone(),
+            uplink,
+            keeps,
+            tap,
+            slice,
+            followed,
+            remembered: Remembered::of(sources.senders),
+            waiting: Vec::new(),
+            seams: seams.clone(),
+        }
+        .start(inbox, came);
     }
-    let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), reports };
-    Ok((handle, Routes::default()))
+    let service = IntakeService::new(desk.filter(|_| by_grpc), metrics.clone(), seams.clone());
+    let service = IntakeServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), intakes: addresses, reports };
+    Ok((handle, Routes::new(service)))
 }
 
 /// The spool of this collector.
@@ -355,12 +272,6 @@ fn go_on(checkpoint: &spool::Checkpoint, pipeline: &mut Pipeline) -> Result<Sour
         Err(error) => tracing::warn!(%error, "the check-point can't be used: templates and flows are learnt anew"),
     }
     checkpoint::sources(&checkpoint.bytes)
-}
-
-impl SourceOptions {
-    fn is_live(&self) -> bool {
-        matches!(self, Self::Listen { .. } | Self::Follow { .. })
-    }
 }
 
 /// True if one task can drive the pipeline for all of them.

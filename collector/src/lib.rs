@@ -12,6 +12,7 @@ mod live;
 pub mod log;
 pub mod metrics;
 pub mod networks;
+mod options;
 pub mod packet;
 pub mod pipeline;
 pub mod recent;
@@ -25,5 +26,6 @@ pub mod uplink;
 pub mod values;
 
 pub use checkpoint::CheckpointError;
-pub use collector::{Error, Handle, Options, SourceOptions, SpoolOptions, start};
+pub use collector::{Handle, start};
+pub use options::{Error, Options, SourceOptions, SpoolOptions};
 pub use source::listener::{Datagram, ListenerMetrics};

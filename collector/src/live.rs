@@ -7,18 +7,32 @@ use spikewatch_domain::{
     record::{EventMillis, FlowRecord},
     span::Span,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     checkpoint::{self, Sources},
     metrics::Metrics,
     pipeline::{Flush, Pipeline},
     recorded::decoding,
-    source::{follow::Chunk, followed::Followed, listener::Datagram},
+    source::{
+        follow::Chunk,
+        followed::Followed,
+        intake::{
+            parcel::{Parcel, Tag, Taken},
+            remembered::Remembered,
+        },
+        listener::Datagram,
+    },
     uplink::{Delivery, UplinkHandle},
 };
 
-/// What comes from sources that say it in lines, and wait until it is taken.
+/// Senders that wait until what they sent is durable, beyond which those that went away are looked for.
+const MANY_WAITING: usize = 4_096;
+
+/// What comes from sources that wait until it is taken.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Lines of a file.
@@ -27,6 +41,10 @@ pub(crate) enum Input {
     Gone { number: u64 },
     /// Files are read up to what was written by then.
     CaughtUp { at_ms: EventMillis },
+    /// What a sender hands over.
+    Parcel(Parcel),
+    /// The last number of a client is asked for.
+    LastOf { client: String, answer: oneshot::Sender<Option<u64>> },
 }
 
 /// See the module.
@@ -41,6 +59,10 @@ pub(crate) struct Live {
     pub(crate) slice: Span,
     /// Files, if any are followed.
     pub(crate) followed: Option<Followed>,
+    /// Who sent what.
+    pub(crate) remembered: Remembered,
+    /// To be told when all so far is durable.
+    pub(crate) waiting: Vec<oneshot::Sender<()>>,
     pub(crate) seams: Seams,
 }
 
@@ -98,13 +120,40 @@ impl Live {
 
     async fn take(&mut self, input: Input) {
         let now_ms = self.seams.clock.now_ms();
-        let Some(followed) = &mut self.followed else { return };
-        match input {
-            Input::Chunk(chunk) => followed.take(chunk, now_ms, &mut self.pipeline, &self.metrics),
-            Input::Gone { number } => followed.forget(number),
-            Input::CaughtUp { at_ms } => followed.catch_up(at_ms),
+        match (input, &mut self.followed) {
+            (Input::Parcel(parcel), _) => self.count(parcel),
+            (Input::LastOf { client, answer }, _) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(self.remembered.last(&client));
+            }
+            (Input::Chunk(chunk), Some(followed)) => followed.take(chunk, now_ms, &mut self.pipeline, &self.metrics),
+            (Input::Gone { number }, Some(followed)) => followed.forget(number),
+            (Input::CaughtUp { at_ms }, Some(followed)) => followed.catch_up(at_ms),
+            (Input::Chunk(_) | Input::Gone { .. } | Input::CaughtUp { .. }, None) => {}
         }
         self.tap().await;
+    }
+
+    /// A parcel counts, and is known from then on, or does neither. Whoever sent it waits for the next slice.
+    fn count(&mut self, Parcel { tag, mut records, tally, at_ms, taken, durable, room }: Parcel) {
+        let done = match tag {
+            Tag::None => Taken::Counted,
+            Tag::Key { key, body } => self.remembered.keyed(key, body, tally),
+            Tag::Number { client, sequence } => self.remembered.numbered(&client, sequence),
+        };
+        match done {
+            // All of them are young enough: those that are not were taken out.
+            Taken::Counted => self.pipeline.lines(&mut records, at_ms, |_| {}),
+            Taken::Repeated(_) => Metrics::add(&self.metrics.counters().intake_repeated, 1),
+            Taken::KeyReused | Taken::OutOfOrder { .. } => {}
+        }
+        drop(room);
+        if taken.send(done).is_ok() {
+            self.waiting.push(durable);
+        }
+        if self.waiting.len() > MANY_WAITING {
+            self.waiting.retain(|durable| !durable.is_closed());
+        }
     }
 
     async fn decode(&mut self, datagram: &Datagram) {
@@ -118,13 +167,15 @@ impl Live {
         }
     }
 
-    async fn deliver(&self, flush: Flush, made_by: tracing::Span) -> bool {
+    async fn deliver(&mut self, flush: Flush, made_by: tracing::Span) -> bool {
         let checkpoint = if self.keeps { self.checkpoint() } else { None };
-        self.uplink.deliver(Delivery { flush, checkpoint, durable: Vec::new(), made_by }).await
+        let durable = std::mem::take(&mut self.waiting);
+        self.uplink.deliver(Delivery { flush, checkpoint, durable, made_by }).await
     }
 
     fn sources(&self) -> Sources {
-        Sources { files: self.followed.as_ref().map(Followed::save).unwrap_or_default() }
+        let files = self.followed.as_ref().map(Followed::save).unwrap_or_default();
+        Sources { files, senders: self.remembered.save() }
     }
 
     fn checkpoint(&self) -> Option<Vec<u8>> {

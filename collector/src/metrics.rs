@@ -57,6 +57,10 @@ pub struct Counters {
     pub event_time: AtomicU64,
     /// Datagrams dropped because decoding could not keep up.
     pub datagrams_dropped: AtomicU64,
+    /// Parcels of an intake that were refused for want of room.
+    pub intake_refused: AtomicU64,
+    /// Parcels of an intake that were sent again, and so not counted again.
+    pub intake_repeated: AtomicU64,
     /// Bytes of the last check-point.
     pub checkpoint_bytes: AtomicU64,
     /// Bytes of the spool.

@@ -152,11 +152,9 @@ impl Pipeline {
     /// Records of lines that were written lately. A time ahead of the clock is that of a wrong clock, and replaced; one
     /// that lies too far back is that of an old log, and is not counted but told.
     pub fn lines(&mut self, records: &mut Vec<FlowRecord>, now: EventMillis, mut old: impl FnMut(Fault)) {
-        let oldest = now.saturating_sub(LATE_HORIZON_MS);
         records.retain_mut(|record| {
-            if record.end < oldest {
-                let days = LATE_HORIZON_MS / 86_400_000;
-                old(Fault::new(Reason::OutOfRange, format!("event time {} ms is over {days} days old", record.end)));
+            if let Some(fault) = too_old(record, now) {
+                old(fault);
                 return false;
             }
             Metrics::add(&self.metrics.counters().times_replaced, u64::from(believe(record, now).is_some()));
@@ -276,6 +274,13 @@ pub const LATEST: EventMillis = (1 << 32) * 1_000;
 const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How far ahead of its receipt a record's time is believed: exporters' clocks are seldom exact.
 const AHEAD_MS: u64 = 60_000;
+
+/// What is wrong with a record of a line that was written, or handed over, too long after its time.
+pub(crate) fn too_old(record: &FlowRecord, now: EventMillis) -> Option<Fault> {
+    let days = LATE_HORIZON_MS / 86_400_000;
+    let fault = || Fault::new(Reason::OutOfRange, format!("event time {} ms is over {days} days old", record.end));
+    (record.end < now.saturating_sub(LATE_HORIZON_MS)).then(fault)
+}
 
 /// Event time that lies absurdly far from its receipt says more of the exporter's clock than of the traffic: it is
 /// replaced by the time of receipt. Returns what it said, if it was.

@@ -146,7 +146,7 @@ pub(crate) struct Ecs {
 pub(crate) struct Source {
     /// What it is.
     pub(crate) kind: SourceKind,
-    /// UDP address of a listener.
+    /// Address of a listener: UDP, but for kind `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<Text<Listen>>,
     /// Files to read, once, merged by time; or, with `follow`, patterns of files.
@@ -156,7 +156,7 @@ pub(crate) struct Source {
     /// for more than one): logs of Zeek and ECS documents. Needs a spool, which says after a restart how far they were read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) follow: bool,
-    /// What the files hold.
+    /// What the files, or the bodies of requests, hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) format: Option<Format>,
 }
@@ -171,6 +171,10 @@ pub(crate) enum SourceKind {
     Sflow,
     /// Files.
     Files,
+    /// Lines by HTTP, `POST /v1/records`, answered when they are durable. Needs a spool.
+    Http,
+    /// The service `Intake` at `collector.listen`. Needs a spool.
+    Grpc,
 }
 
 /// What a file holds.

@@ -10,7 +10,8 @@ use spikewatch_collector::{
 use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
 use spikewatch_proto::v1::{
-    alerting_server, control_server, ingest_server, results_server, roster_server, rules_server, windowing_server,
+    alerting_server, control_server, ingest_server, intake_server, results_server, roster_server, rules_server,
+    windowing_server,
 };
 
 use crate::{
@@ -66,7 +67,7 @@ impl Role {
                 rules_server::SERVICE_NAME,
             ],
             Self::Aggregator => &[ingest_server::SERVICE_NAME, control_server::SERVICE_NAME],
-            Self::Collector => &[],
+            Self::Collector => &[intake_server::SERVICE_NAME],
         }
     }
 
@@ -123,13 +124,16 @@ pub(crate) async fn start(
                 let options = collector(config, endpoints.get(&Role::Aggregator));
                 let started = spikewatch_collector::start(options, seams).await;
                 let (handle, routes) = started.map_err(|error| match error {
-                    spikewatch_collector::Error::Listen { .. } | spikewatch_collector::Error::Spool(_) => {
-                        Failure::Io(error.to_string())
-                    }
+                    spikewatch_collector::Error::Listen { .. }
+                    | spikewatch_collector::Error::Intake { .. }
+                    | spikewatch_collector::Error::Spool(_) => Failure::Io(error.to_string()),
                     other => Failure::Usage(other.to_string()),
                 })?;
                 for listener in handle.listeners() {
                     tracing::info!(address = %listener.address(), receive_buffer = listener.receive_buffer(), "flows");
+                }
+                for address in handle.intakes() {
+                    tracing::info!(%address, "records over HTTP");
                 }
                 instruments::collector(&telemetry.meter(), &handle);
                 routes
@@ -305,6 +309,11 @@ fn sources(collector: &Collector) -> Vec<SourceOptions> {
             paths: source.paths.clone(),
             expected: expected(source.format.unwrap_or_default()),
         }),
+        SourceKind::Http => source.listen.as_ref().map(|listen| SourceOptions::Http {
+            address: listen.0.0,
+            expected: expected(source.format.unwrap_or_default()),
+        }),
+        SourceKind::Grpc => Some(SourceOptions::Grpc),
     };
     collector.sources.iter().filter_map(source).collect()
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod commit;
 pub mod early;
 pub mod ingest;
+pub mod intake;
 pub mod results;
 pub mod windows;
 

@@ -6,6 +6,7 @@ pub mod file;
 pub mod files;
 pub(crate) mod follow;
 pub(crate) mod followed;
+pub(crate) mod intake;
 mod kernel_drops;
 pub(crate) mod lines;
 pub mod listener;

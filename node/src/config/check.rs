@@ -98,16 +98,21 @@ impl Faults {
         let any = |empty: bool| !empty;
         self.unless(any(collector.aggregators.is_empty()), "collector.aggregators", "is empty; expected one or more");
         self.unless(any(collector.sources.is_empty()), "collector.sources", "is empty; expected one or more");
+        let (mut once, mut live) = (false, false);
         for (index, source) in collector.sources.iter().enumerate() {
             let key = format!("collector.sources[{index}]");
             self.source(&key, source);
-            let kept = !source.follow || !collector.spool.as_os_str().is_empty();
-            self.unless(
-                kept,
-                &key,
-                "`follow` needs `collector.spool`, which says after a restart how far files were read",
-            );
+            let confirmed = source.follow || matches!(source.kind, SourceKind::Http | SourceKind::Grpc);
+            let kept = !confirmed || !collector.spool.as_os_str().is_empty();
+            let problem = "`follow`, kind = \"http\" and kind = \"grpc\" need `collector.spool`, which says after a \
+                           restart what was counted";
+            self.unless(kept, &key, problem);
+            let reads = source.kind == SourceKind::Files && !source.follow;
+            once |= reads;
+            live |= !reads;
         }
+        let problem = "files that are read once go with no other source; run another collector for the rest";
+        self.unless(!(once && live), "collector.sources", problem);
         let mut named = BTreeMap::new();
         for (name, addresses) in &collector.aliases {
             let key = format!("collector.aliases.{name}");
@@ -132,6 +137,24 @@ impl Faults {
                 let lines = matches!(source.format, None | Some(Format::Auto | Format::Ecs | Format::Zeek));
                 self.unless(lines || !source.follow, key, "`follow` is for lines: expected format ecs, zeek or auto");
                 self.unless(source.listen.is_none(), key, "`listen` is not for kind = \"files\"");
+            }
+            SourceKind::Http => {
+                let expected = "has no `listen`; expected a TCP address, like 127.0.0.1:8081";
+                self.unless(source.listen.is_some(), key, expected);
+                let lines = matches!(source.format, None | Some(Format::Auto | Format::Ecs | Format::Zeek));
+                self.unless(lines, key, "kind = \"http\" takes lines: expected format ecs, zeek or auto");
+                let stray = !source.paths.is_empty() || source.follow;
+                self.unless(!stray, key, "`paths` and `follow` are for kind = \"files\"");
+            }
+            SourceKind::Grpc => {
+                let stray = source.listen.is_some() || source.format.is_some();
+                self.unless(
+                    !stray,
+                    key,
+                    "kind = \"grpc\" is served at `collector.listen`, and has no `listen` or `format`",
+                );
+                let stray = !source.paths.is_empty() || source.follow;
+                self.unless(!stray, key, "`paths` and `follow` are for kind = \"files\"");
             }
         }
     }
@@ -188,11 +211,12 @@ impl Faults {
             tcp.push(("detector.listen".to_owned(), config.detector.listen.0.0));
         }
         tcp.extend(config.telemetry.metrics_listen.0.map(|listen| ("telemetry.metrics_listen".to_owned(), listen.0)));
-        let udp = config.collector.sources.iter().enumerate().filter(|_| roles.collector);
-        let udp = udp.filter_map(|(index, source)| {
-            source.listen.map(|listen| (format!("collector.sources[{index}].listen"), listen.0.0))
-        });
-        for list in [tcp, udp.collect()] {
+        let mut udp = Vec::new();
+        for (index, source) in config.collector.sources.iter().enumerate().filter(|_| roles.collector) {
+            let list = if source.kind == SourceKind::Http { &mut tcp } else { &mut udp };
+            list.extend(source.listen.map(|listen| (format!("collector.sources[{index}].listen"), listen.0.0)));
+        }
+        for list in [tcp, udp] {
             for (index, (key, address)) in list.iter().enumerate() {
                 let same = |(_, other): &&(String, std::net::SocketAddr)| other == address && address.port() != 0;
                 if let Some((other, _)) = list.iter().take(index).find(same) {

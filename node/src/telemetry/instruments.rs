@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 21] = [
+    let counters: [(Metric, Counted); 23] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -70,6 +70,8 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorBatches, |c| &c.batches_sent),
         (Metric::CollectorStreams, |c| &c.streams),
         (Metric::CollectorEventTime, |c| &c.event_time),
+        (Metric::IntakeRefused, |c| &c.intake_refused),
+        (Metric::IntakeRepeated, |c| &c.intake_repeated),
         (Metric::CheckpointBytes, |c| &c.checkpoint_bytes),
         (Metric::SpoolBytes, |c| &c.spool_bytes),
         (Metric::SpoolOldest, |c| &c.spool_oldest),

@@ -72,6 +72,10 @@ metrics! {
     ListenerDropped = "spikewatch.collector.listener.dropped", "";
     /// What the kernel holds for a listener, at most.
     ListenerBuffer = "spikewatch.collector.listener.receive_buffer", "By";
+    /// What was handed over by HTTP or gRPC and refused, because too much waited to be counted.
+    IntakeRefused = "spikewatch.collector.intake.refused", "";
+    /// What was handed over by HTTP or gRPC again, and not counted again.
+    IntakeRepeated = "spikewatch.collector.intake.repeated", "";
     /// Windows handed to the uplink.
     CollectorRows = "spikewatch.collector.rows", "";
     /// Batches sent to aggregators, repeats included.

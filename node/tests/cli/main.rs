@@ -7,6 +7,7 @@ mod help;
 mod hostile;
 mod inspect;
 mod inspect_spool;
+mod intake;
 mod otlp;
 mod program;
 mod replay;
