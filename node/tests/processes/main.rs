@@ -3,6 +3,7 @@
 //! Collectors are not killed here: their sources are sockets, and what reaches a dead process's socket is nobody's.
 
 mod cluster;
+mod namespaces;
 mod traffic;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,7 +11,9 @@ use std::{collections::BTreeMap, time::Duration};
 use spikewatch_tests::postgres::{PostgresServer, Stop};
 
 use cluster::{Cluster, Member};
-use traffic::{Counted, Traffic};
+use namespaces::Namespaces;
+use spikewatch_actors::clock::Clock;
+use traffic::{BUCKET_MS, Counted, Traffic};
 
 /// Who is killed in what order, one every few seconds; each is started again after two.
 const VICTIMS: [Member; 7] = [
@@ -52,18 +55,93 @@ async fn settled(cluster: &Cluster, sent: &BTreeMap<traffic::Key, Counted>) -> B
     last
 }
 
+async fn all_is_counted(cluster: &Cluster, traffic: &Traffic) {
+    let sent = traffic.sent();
+    let counted = settled(cluster, &sent).await;
+    let differing = sent.iter().filter(|(key, value)| counted.get(key) != Some(value)).count();
+    let beyond = counted.keys().filter(|key| !sent.contains_key(key)).count();
+    assert_eq!((differing, beyond), (0, 0), "of {} windows\n{}", sent.len(), cluster.logs());
+}
+
+/// Sends until a part of a bucket is sent, and returns its start.
+async fn into_a_bucket(traffic: &mut Traffic) -> u64 {
+    while !(4_000..5_000).contains(&(Clock::system().now_ms() % BUCKET_MS)) {
+        traffic.send_for(Duration::from_millis(200)).await;
+    }
+    Clock::system().now_ms() / BUCKET_MS * BUCKET_MS
+}
+
 #[tokio::test]
 async fn whatever_process_is_killed_every_record_is_counted_once_in_its_bucket() {
     let Some(mut postgres) = PostgresServer::start(&[]) else { return };
-    let mut cluster = Cluster::new(&postgres.new_database());
+    let mut cluster = Cluster::new(&postgres.new_database(), "2m");
     cluster.start_all();
     cluster.ready().await;
     let mut traffic = Traffic::new(cluster.listeners(), 7);
     torment(&mut cluster, &mut traffic, &mut postgres).await;
-    let sent = traffic.sent();
-    let counted = settled(&cluster, &sent).await;
-    let differing = sent.iter().filter(|(key, value)| counted.get(key) != Some(value)).count();
-    let beyond = counted.keys().filter(|key| !sent.contains_key(key)).count();
-    assert_eq!((differing, beyond), (0, 0), "of {} windows\n{}", sent.len(), cluster.logs());
+    all_is_counted(&cluster, &traffic).await;
+    assert_eq!(cluster.stop(), vec![Some(0); 7], "{}", cluster.logs());
+}
+
+/// Nobody is waited for as long as it is away: buckets are closed without it, and what it had comes as corrections.
+#[tokio::test]
+async fn what_is_away_for_longer_than_a_bucket_waits_is_missing_and_counted_all_the_same() {
+    let Some(mut postgres) = PostgresServer::start(&[]) else { return };
+    let mut cluster = Cluster::new(&postgres.new_database(), "2s");
+    cluster.start_all();
+    cluster.ready().await;
+    let mut traffic = Traffic::new(cluster.listeners(), 11);
+    for victim in [Member::Aggregator(3), Member::Store, Member::Aggregator(1), Member::Detector(1)] {
+        match victim {
+            Member::Store => postgres.stop(Stop::Crash),
+            other => cluster.kill(other),
+        }
+        traffic.send_for(Duration::from_secs(4)).await;
+        match victim {
+            Member::Store => postgres.restart(),
+            other => cluster.start(other),
+        }
+        traffic.send_for(Duration::from_secs(1)).await;
+    }
+    // Site 1 has sent a part of a bucket when its collector stops where it is.
+    traffic.send_for(Duration::from_secs(3)).await;
+    let bucket = into_a_bucket(&mut traffic).await;
+    cluster.signal(Member::Collector(1), "STOP");
+    traffic.send_from(1, Duration::from_secs(14)).await;
+    cluster.signal(Member::Collector(1), "CONT");
+    traffic.send_for(Duration::from_secs(1)).await;
+    all_is_counted(&cluster, &traffic).await;
+    let incomplete = cluster.incomplete().await;
+    assert!(incomplete.contains(&(bucket, "site1".to_owned())), "{bucket} in {incomplete:?}\n{}", cluster.logs());
+    let is_whole = |(at, site, _): &&traffic::Key| site == "site2" && !incomplete.contains(&(*at, site.clone()));
+    assert!(traffic.sent().keys().any(|key| is_whole(&key)), "the other site is not at fault: {incomplete:?}");
+    assert!(cluster.corrections().await > 0);
+    assert_eq!(cluster.stop(), vec![Some(0); 7], "{}", cluster.logs());
+}
+
+/// Links that lose a tenth of what they carry, to a centre that is far away, and are cut for longer than anybody waits.
+#[tokio::test]
+async fn whatever_the_network_does_every_record_is_counted_once_in_its_bucket() {
+    let Some(namespaces) = Namespaces::new() else { return };
+    let Some(postgres) = PostgresServer::start(&[]) else { return };
+    let mut cluster = Cluster::new(&postgres.new_database(), "2s").apart(namespaces).await;
+    cluster.start_all();
+    cluster.ready().await;
+    let mut traffic = Traffic::new(cluster.listeners(), 13);
+    traffic.send_for(Duration::from_secs(2)).await;
+    (1..=2).for_each(|site| cluster.namespaces().lose(site, 10));
+    traffic.send_for(Duration::from_secs(3)).await;
+    // For longer than what is left of the bucket, lateness and patience; and then for a moment.
+    let bucket = into_a_bucket(&mut traffic).await;
+    for (site, seconds) in [(1, 13), (2, 3)] {
+        cluster.namespaces().link(site, "down");
+        traffic.send_for(Duration::from_secs(seconds)).await;
+        cluster.namespaces().link(site, "up");
+        traffic.send_for(Duration::from_secs(2)).await;
+    }
+    all_is_counted(&cluster, &traffic).await;
+    let incomplete = cluster.incomplete().await;
+    assert!(incomplete.contains(&(bucket, "site1".to_owned())), "{bucket} in {incomplete:?}\n{}", cluster.logs());
+    assert!(cluster.corrections().await > 0);
     assert_eq!(cluster.stop(), vec![Some(0); 7], "{}", cluster.logs());
 }

@@ -32,7 +32,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(sites: Vec<(String, SocketAddr)>, seed: u64) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         Self { socket, sites, random: seed, sent: BTreeMap::new() }
     }
 
@@ -43,10 +43,15 @@ impl Traffic {
 
     /// Some 1,000 records a second and site.
     pub(crate) async fn send_for(&mut self, time: Duration) {
+        self.send_from(0, time).await;
+    }
+
+    /// The same without the sites before that one.
+    pub(crate) async fn send_from(&mut self, first: usize, time: Duration) {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         for _ in 0..time.as_millis() / 20 {
             ticks.tick().await;
-            for number in 0..self.sites.len() {
+            for number in first..self.sites.len() {
                 self.send(number);
             }
         }
