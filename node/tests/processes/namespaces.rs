@@ -55,6 +55,7 @@ impl Namespaces {
     }
 
     /// Leads what comes for that aggregator to its port on the loopback, as long as the test's runtime lives.
+    #[expect(clippy::disallowed_methods, reason = "the network between the processes is no part of them")]
     pub(crate) async fn lead_to(&mut self, number: usize, port: u16) {
         let listener = TcpListener::bind((self.centre(), 0)).await.unwrap();
         self.ways.insert(number, listener.local_addr().unwrap());
