@@ -257,7 +257,7 @@ fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
         max_waiting_bytes: usize::MAX,
         ..spool::Options::new(owner)
     };
-    uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
+    uplink::SpoolOptions { place: spool.place.clone(), parting: spool.parting, spool: limits }
 }
 
 /// Decoders remember what they knew when the last slice was spooled.

@@ -12,7 +12,7 @@ use crate::{
     log::ecs::EcsOptions,
     networks::InternalNetworks,
     source::{file::Expected, listener::Datagram},
-    spool,
+    spool::{self, SpoolPlace},
 };
 
 /// What a collector is made of.
@@ -53,8 +53,8 @@ pub struct Options {
 /// A spool.
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
-    /// Its directory, which is made if need be. One collector's only.
-    pub directory: PathBuf,
+    /// Where it is.
+    pub place: SpoolPlace,
     /// Bytes it may take: then old slices are merged, then dropped.
     pub budget_bytes: u64,
     /// How long slices that are committed are kept, should the store be restored from before.

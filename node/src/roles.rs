@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
     SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
-    source::file::Expected,
+    source::file::Expected, spool::SpoolPlace,
 };
 use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
@@ -249,7 +249,7 @@ fn spool(config: &Config) -> Option<SpoolOptions> {
     let collector = &config.collector;
     let directory = Some(&collector.spool).filter(|directory| !directory.as_os_str().is_empty())?;
     Some(SpoolOptions {
-        directory: directory.clone(),
+        place: SpoolPlace::Directory(directory.clone()),
         budget_bytes: collector.spool_budget.0.0,
         keep_trimmed: collector.keep_trimmed.0.0,
         // Others have to end within the deadline, too.

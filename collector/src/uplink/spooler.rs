@@ -1,4 +1,5 @@
-//! The spooler: owns the spool, on a thread that may block. It writes what the core wants written, in order and many
+//! The spooler: owns the spool, on a thread that may block (a simulated disk never
+//! does). It writes what the core wants written, in order and many
 //! orders to a sync, and says what became durable.
 //!
 //! While the disk refuses, it takes no more orders: the uplink then takes no more slices.
@@ -8,7 +9,6 @@ use std::time::Duration;
 use spikewatch_actors::{latency::Latencies, mailbox::Mailbox};
 use spikewatch_proto::convert::commit::Pair;
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
@@ -76,7 +76,6 @@ pub(super) struct Spooler<L: FileLayer> {
     events: Mailbox<Event>,
     metrics: Metrics,
     latencies: Latencies,
-    runtime: Handle,
     /// The newest ticket that was written, and the newest that is durable.
     written: Ticket,
     synced: Ticket,
@@ -99,7 +98,6 @@ impl<L: FileLayer> Spooler<L> {
         lanes: Vec<Incarnation>,
         events: Mailbox<Event>,
         (metrics, latencies): (Metrics, Latencies),
-        runtime: Handle,
     ) -> Self {
         Self {
             spool,
@@ -107,7 +105,6 @@ impl<L: FileLayer> Spooler<L> {
             events,
             metrics,
             latencies,
-            runtime,
             written: 0,
             synced: 0,
             begun: Instant::now(),
@@ -124,19 +121,17 @@ impl<L: FileLayer> Spooler<L> {
     ///
     /// # Errors
     /// The disk refuses the last of them.
-    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
         self.show();
         loop {
-            let runtime = self.runtime.clone();
-            let next = runtime.block_on(async { timeout(TICK, orders.recv()).await });
-            match next {
+            match timeout(TICK, orders.recv()).await {
                 Ok(None) => return self.spool.sync(),
                 Ok(Some(group)) => {
-                    group.into_iter().for_each(|order| self.obey(order));
+                    self.obey_all(group).await;
                     while self.spool.waiting_bytes() < SYNCED_TOGETHER
                         && let Ok(group) = orders.try_recv()
                     {
-                        group.into_iter().for_each(|order| self.obey(order));
+                        self.obey_all(group).await;
                     }
                 }
                 Err(_) => {}
@@ -146,19 +141,25 @@ impl<L: FileLayer> Spooler<L> {
                 || !self.told.is_empty()
                 || self.spool.waiting_bytes() > 0
             {
-                self.sync(&orders)?;
+                self.sync(&orders).await?;
             }
             if self.tidied.elapsed() >= TICK {
                 self.tidied = Instant::now();
-                self.tidy();
+                self.tidy().await;
             }
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey_all(&mut self, group: Group) {
+        for order in group {
+            self.obey(order).await;
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
         match order {
             Order::Append { ticket, lane, slice, payload } => {
-                self.append(lane, slice, &payload);
+                self.append(lane, slice, &payload).await;
                 self.written = ticket;
             }
             Order::Mark { ticket, lane, up_to } => {
@@ -168,7 +169,7 @@ impl<L: FileLayer> Spooler<L> {
                 self.written = ticket;
             }
             Order::Coarsen { ticket, slices, into } => {
-                self.coarsen(&slices, into);
+                self.coarsen(&slices, into).await;
                 (self.written, self.asked) = (ticket, false);
             }
             Order::Drop { ticket, slices } => {
@@ -187,7 +188,7 @@ impl<L: FileLayer> Spooler<L> {
                     self.rolled = Some(incarnation);
                 }
             }
-            Order::Read { slice_no } => self.read(slice_no),
+            Order::Read { slice_no } => self.read(slice_no).await,
         }
     }
 
@@ -208,7 +209,7 @@ impl<L: FileLayer> Spooler<L> {
         written.inspect_err(|error| self.complain(error)).is_ok()
     }
 
-    fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
+    async fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
         let Some(incarnation) = self.incarnation(lane) else { return };
         let NewSlice { slice_no, start, bucket, parts } = slice;
         let parts: Vec<_> = parts.iter().map(recovery::part_for_spool).collect();
@@ -217,21 +218,21 @@ impl<L: FileLayer> Spooler<L> {
         if !self.write(&Record::Slice { meta, payload }) {
             // Its numbers are taken: that they are gone has to be known, or nothing could follow.
             self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones });
-            self.tell(Happened::Lost { slice_no });
+            self.tell(Happened::Lost { slice_no }).await;
         }
     }
 
-    fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
+    async fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
         let merged = self.spool.coarsen(slices, &mut |slices| merge_windows(slices));
         match merged.inspect_err(|error| self.complain(error)) {
             Ok(Relief::Coarsened { into: meta, .. }) => {
                 let rows = meta.parts.iter().map(|part| part.rows).collect();
                 let stored = self.spool.stored_bytes(into).unwrap_or(0);
-                self.tell(Happened::Coarsened { slice_no: into, rows, stored });
+                self.tell(Happened::Coarsened { slice_no: into, rows, stored }).await;
             }
             _ => {
                 self.drop_slices(slices);
-                self.tell(Happened::Lost { slice_no: into });
+                self.tell(Happened::Lost { slice_no: into }).await;
             }
         }
     }
@@ -259,7 +260,7 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    fn read(&mut self, slice_no: SliceNo) {
+    async fn read(&mut self, slice_no: SliceNo) {
         let found = self
             .spool
             .slice(slice_no)
@@ -275,53 +276,53 @@ impl<L: FileLayer> Spooler<L> {
             }
             (None, Ok(_)) => None,
         };
-        self.send(Event::Read { slice_no, contents });
+        self.send(Event::Read { slice_no, contents }).await;
     }
 
     /// Makes all durable, however long the disk needs; on a full one, room.
-    fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
+    async fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         let began = Instant::now();
         while let Err(error) = self.spool.sync() {
             self.complain(&error);
             if error.is_no_space() {
                 match self.spool.make_room() {
-                    Ok(reliefs) => self.gone(&reliefs),
+                    Ok(reliefs) => self.gone(&reliefs).await,
                     Err(error) => self.complain(&error),
                 }
             }
             if orders.is_closed() {
                 return Err(error);
             }
-            self.runtime.block_on(async { sleep(RETRY).await });
+            sleep(RETRY).await;
         }
         self.latencies.record("slice→disk", began.elapsed());
         self.synced = self.written;
-        self.tell(Happened::Synced { ticket: self.synced });
+        self.tell(Happened::Synced { ticket: self.synced }).await;
         for told in self.told.drain(..) {
             // Whoever asked may have gone.
             let _ = told.send(());
         }
         if let Some(incarnation) = self.rolled.take() {
-            self.tell(Happened::Rolled { incarnation });
+            self.tell(Happened::Rolled { incarnation }).await;
         }
         Ok(())
     }
 
-    fn gone(&self, reliefs: &[Relief]) {
+    async fn gone(&self, reliefs: &[Relief]) {
         for relief in reliefs {
             if let Relief::Dropped { slice } = relief {
-                self.tell(Happened::Lost { slice_no: slice.slice_no });
+                self.tell(Happened::Lost { slice_no: slice.slice_no }).await;
             }
         }
     }
 
     /// Deletes what was counted long ago, and sees to the budget.
-    fn tidy(&mut self) {
+    async fn tidy(&mut self) {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match self.spool.maintain(now_ms).and_then(|()| self.spool.forget_counted()) {
             // Asked again each time: it may be that nothing could be given up then.
             Ok(bytes) if bytes > 0 && !std::mem::replace(&mut self.asked, true) => {
-                self.tell(Happened::OverBudget { bytes });
+                self.tell(Happened::OverBudget { bytes }).await;
             }
             Ok(_) => self.asked = false,
             Err(error) => self.complain(&error),
@@ -329,7 +330,7 @@ impl<L: FileLayer> Spooler<L> {
         let forgotten = self.spool.slices().next().map(|(meta, _)| meta.slice_no.saturating_sub(1));
         if let Some(slice_no) = forgotten.filter(|slice_no| *slice_no > self.forgotten) {
             self.forgotten = slice_no;
-            self.tell(Happened::Forgotten { slice_no });
+            self.tell(Happened::Forgotten { slice_no }).await;
         }
         self.show();
     }
@@ -348,12 +349,12 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    fn tell(&self, event: Happened) {
-        self.send(Event::Spool(event));
+    async fn tell(&self, event: Happened) {
+        self.send(Event::Spool(event)).await;
     }
 
     /// The uplink always goes on receiving, so this comes to an end; it may be gone.
-    fn send(&self, event: Event) {
-        let _ = self.runtime.block_on(self.events.send(event));
+    async fn send(&self, event: Event) {
+        let _ = self.events.send(event).await;
     }
 }

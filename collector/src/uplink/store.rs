@@ -1,10 +1,12 @@
 //! Where contents of slices are: in a spool that a thread of its own writes, with the newest in memory too; or in memory
 //! only, where whatever is written is as durable as it will ever be.
 
-use std::{collections::VecDeque, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use spikewatch_actors::{
     Seams,
+    entropy::Entropy,
+    latency::Latencies,
     mailbox::{Inbox, Mailbox},
     task::Kind,
 };
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
-    spool::{self, Recovered, Spool, disk::Disk},
+    spool::{self, Recovered, Spool, SpoolPlace, disk::Disk, file_layer::FileLayer},
 };
 
 /// What may be in memory besides the spool, bytes: some slices, so that what is delivered as it is cut is never read back.
@@ -33,8 +35,8 @@ const MAX_WAITING: usize = 64;
 /// A spool on the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct SpoolOptions {
-    /// Its directory.
-    pub(crate) directory: PathBuf,
+    /// Where it is.
+    pub(crate) place: SpoolPlace,
     /// How long it is delivered still when the collector ends.
     pub(crate) parting: Duration,
     /// Whose it is, and what it may take.
@@ -239,6 +241,22 @@ pub(super) struct Begun {
     pub(super) checkpoint: Option<spool::Checkpoint>,
 }
 
+/// What a spooler is made of, but for the disk.
+struct Opening {
+    options: spool::Options,
+    entropy: Entropy,
+    events: Mailbox<Event>,
+    seen: (Metrics, Latencies),
+}
+
+impl Opening {
+    fn open<L: FileLayer>(self, files: L) -> Result<(Spooler<L>, Recovered), spool::Error> {
+        let (spool, recovered) = Spool::open(self.options, files, || self.entropy.bytes16())?;
+        let lanes = recovered.numberings.iter().map(|numbering| numbering.incarnation).collect();
+        Ok((Spooler::new(spool, lanes, self.events, self.seen), recovered))
+    }
+}
+
 /// Opens the spool on the thread that will write it, and makes the core of what is in there.
 pub(super) async fn open(
     options: SpoolOptions,
@@ -248,31 +266,42 @@ pub(super) async fn open(
     seams: &Seams,
 ) -> Result<Begun, spool::Error> {
     let (sender, orders) = mpsc::channel(WAITING_GROUPS);
-    let (answer, opened) = oneshot::channel::<Result<Recovered, spool::Error>>();
-    let (events, entropy, runtime) = (events.clone(), seams.entropy.clone(), Handle::current());
-    let seen = (metrics.clone(), seams.latencies.clone());
-    seams.tasks.spawn_blocking(Kind::ROLE, "spooler", move || {
-        let directory = options.directory;
-        let disk = Disk::new(&directory).map_err(|source| spool::Error::Io {
-            doing: "make the directory",
-            path: directory,
-            source,
-        });
-        match disk.and_then(|disk| Spool::open(options.spool, disk, || entropy.bytes16())) {
-            Ok((spool, recovered)) => {
-                let lanes = recovered.numberings.iter().map(|numbering| numbering.incarnation).collect();
-                let spooler = Spooler::new(spool, lanes, events, seen, runtime);
-                // Whoever asked may be gone; then there are no orders either.
-                let _ = answer.send(Ok(recovered));
-                spooler.run(orders)
-            }
-            Err(error) => {
-                let _ = answer.send(Err(error));
-                Ok(())
-            }
+    let opening = Opening {
+        options: options.spool,
+        entropy: seams.entropy.clone(),
+        events: events.clone(),
+        seen: (metrics.clone(), seams.latencies.clone()),
+    };
+    let recovered = match options.place {
+        SpoolPlace::Directory(directory) => {
+            let (answer, opened) = oneshot::channel::<Result<Recovered, spool::Error>>();
+            let runtime = Handle::current();
+            seams.tasks.spawn_blocking(Kind::ROLE, "spooler", move || {
+                let disk = Disk::new(&directory).map_err(|source| spool::Error::Io {
+                    doing: "make the directory",
+                    path: directory,
+                    source,
+                });
+                match disk.and_then(|disk| opening.open(disk)) {
+                    Ok((spooler, recovered)) => {
+                        // Whoever asked may be gone; then there are no orders either.
+                        let _ = answer.send(Ok(recovered));
+                        runtime.block_on(spooler.run(orders))
+                    }
+                    Err(error) => {
+                        let _ = answer.send(Err(error));
+                        Ok(())
+                    }
+                }
+            });
+            opened.await.unwrap_or(Err(spool::Error::Refused("the thread that opens it has ended")))?
         }
-    });
-    let recovered = opened.await.unwrap_or(Err(spool::Error::Refused("the thread that opens it has ended")))?;
+        SpoolPlace::Memory(disk) => {
+            let (spooler, recovered) = opening.open(disk)?;
+            seams.tasks.spawn(Kind::ROLE, "spooler", spooler.run(orders));
+            recovered
+        }
+    };
     recovery::log(&recovered);
     let (core, first) = Core::recovered(core, recovery::lanes(&recovered));
     let orders = Orders { sender, waiting: VecDeque::new(), group: None, written: 0, synced: 0, reading: None };
