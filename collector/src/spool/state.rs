@@ -106,7 +106,11 @@ impl State {
         {
             standing.numberings.push(Numbering::new(meta.incarnation, standing.shards));
         }
-        let numbering = standing.numberings.last_mut().filter(|last| last.incarnation == meta.incarnation);
+        // Until the live one has slices, some may come that were numbered before it was known that it begins.
+        let is_unused = standing.numberings.last().is_some_and(|live| live.next_seq.iter().all(|next| *next <= 1));
+        let open = if is_unused { 2 } else { 1 };
+        let mut newest = standing.numberings.iter_mut().rev().take(open);
+        let numbering = newest.find(|numbering| numbering.incarnation == meta.incarnation);
         let numbering = numbering.ok_or("its incarnation is not the live one")?;
         for part in &meta.parts {
             let next = *numbering.next_seq.get(part.shard as usize).ok_or(NO_SHARD)?;

@@ -243,6 +243,24 @@ fn an_old_incarnation_drains_and_is_then_forgotten() {
 }
 
 #[test]
+fn slices_that_were_numbered_before_a_roll_may_come_after_it() {
+    let mut world = World::new(1, small());
+    world.slice(0, &[0], 0);
+    world.roll();
+    world.slice_of(0, 900, &[0, 1], 0);
+    world.sync().unwrap();
+    world.crash();
+    assert_eq!(world.spool().slices().count(), 2);
+    world.slice(900, &[0], 0);
+    // From now on they would be out of order.
+    let part = Part { shard: 1, rows: 1, first_seq: 2, seq: 2, events: 1, bytes: 1 };
+    let incarnation = world.standing().numberings[0].0;
+    let meta = SliceMeta { slice_no: 9, incarnation, start: 900, bucket: 900, parts: vec![part] };
+    let error = world.spool().append(&Record::Slice { meta, payload: &[] });
+    assert!(matches!(error, Err(Error::Refused(_))), "{error:?}");
+}
+
+#[test]
 fn incarnations_have_a_limit() {
     let mut world = World::new(1, small());
     for _ in 1..MAX_NUMBERINGS {
