@@ -106,9 +106,7 @@ impl State {
         {
             standing.numberings.push(Numbering::new(meta.incarnation, standing.shards));
         }
-        // Until the live one has slices, some may come that were numbered before it was known that it begins.
-        let is_unused = standing.numberings.last().is_some_and(|live| live.next_seq.iter().all(|next| *next <= 1));
-        let open = if is_unused { 2 } else { 1 };
+        let open = standing.open_numberings();
         let mut newest = standing.numberings.iter_mut().rev().take(open);
         let numbering = newest.find(|numbering| numbering.incarnation == meta.incarnation);
         let numbering = numbering.ok_or("its incarnation is not the live one")?;
@@ -242,14 +240,15 @@ impl State {
         }
     }
 
-    /// Forgets numberings of which nothing is left, but not the live one.
+    /// Forgets numberings of which nothing is left and that get nothing any more.
     pub(super) fn retire(&mut self) {
-        let Some(live) = self.standing.numberings.last().map(|live| live.incarnation) else { return };
+        let closed = self.standing.numberings.len().saturating_sub(self.standing.open_numberings());
         let slices = &self.slices;
-        self.standing.numberings.retain(|numbering| {
+        let is_done = |numbering: &mut Numbering| {
             let has_slices = || slices.values().any(|kept| kept.meta.incarnation == numbering.incarnation);
-            numbering.incarnation == live || !numbering.tombstones.is_empty() || has_slices()
-        });
+            numbering.tombstones.is_empty() && !has_slices()
+        };
+        self.standing.numberings.extract_if(..closed, is_done).for_each(drop);
     }
 }
 

@@ -127,11 +127,11 @@ impl<L: FileLayer> Spooler<L> {
             match timeout(TICK, orders.recv()).await {
                 Ok(None) => return self.spool.sync(),
                 Ok(Some(group)) => {
-                    self.obey_all(group).await;
+                    self.obey_all(group, &orders).await?;
                     while self.spool.waiting_bytes() < SYNCED_TOGETHER
                         && let Ok(group) = orders.try_recv()
                     {
-                        self.obey_all(group).await;
+                        self.obey_all(group, &orders).await?;
                     }
                 }
                 Err(_) => {}
@@ -150,21 +150,26 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    async fn obey_all(&mut self, group: Group) {
+    async fn obey_all(&mut self, group: Group, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         for order in group {
-            self.obey(order).await;
+            self.obey(order, orders).await?;
         }
+        Ok(())
     }
 
-    async fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: Order, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         match order {
             Order::Append { ticket, lane, slice, payload } => {
-                self.append(lane, slice, &payload).await;
+                self.append(lane, slice, &payload, orders).await?;
                 self.written = ticket;
             }
             Order::Mark { ticket, lane, up_to } => {
-                if let Some(incarnation) = self.incarnation(lane) {
-                    self.write(&Record::Mark { incarnation, sent: up_to });
+                let known = self.incarnation(lane);
+                if let Some(incarnation) = known
+                    && !self.write(&Record::Mark { incarnation, sent: up_to }, orders).await?
+                {
+                    // What it is about must never be sent: a restart knows what is in the spool.
+                    return Err(Error::Refused("a mark does not go with what is in the spool"));
                 }
                 self.written = ticket;
             }
@@ -177,19 +182,22 @@ impl<L: FileLayer> Spooler<L> {
                 (self.written, self.asked) = (ticket, false);
             }
             Order::Checkpoint(bytes) => {
-                self.write(&Record::Checkpoint(&bytes));
+                self.write(&Record::Checkpoint(&bytes), orders).await?;
             }
             Order::Tell(told) => self.told.extend(told),
             Order::Trimmed { lane, pairs } => self.trimmed(lane, &pairs),
             Order::Roll { incarnation } => {
                 // If the spool has too many still, all goes on as it is.
-                if self.write(&Record::Rolled { incarnation: Incarnation(incarnation) }) {
+                if self.write(&Record::Rolled { incarnation: Incarnation(incarnation) }, orders).await? {
                     self.lanes.push(Incarnation(incarnation));
                     self.rolled = Some(incarnation);
+                } else {
+                    self.tell(Happened::NotRolled).await;
                 }
             }
             Order::Read { slice_no } => self.read(slice_no).await,
         }
+        Ok(())
     }
 
     fn incarnation(&self, lane: LaneNo) -> Option<Incarnation> {
@@ -197,29 +205,33 @@ impl<L: FileLayer> Spooler<L> {
     }
 
     /// Appends a record; what waits is synced first where it must be. False if the spool refuses it.
-    fn write(&mut self, record: &Record<'_>) -> bool {
-        let written = match self.spool.append(record) {
-            Err(Error::Full { .. }) => {
-                // If it fails, the next one tells.
-                let _ = self.spool.sync();
-                self.spool.append(record)
-            }
-            written => written,
-        };
-        written.inspect_err(|error| self.complain(error)).is_ok()
+    async fn write(&mut self, record: &Record<'_>, orders: &mpsc::Receiver<Group>) -> Result<bool, Error> {
+        let mut written = self.spool.append(record);
+        if let Err(Error::Full { .. }) = written {
+            self.flush(orders).await?;
+            written = self.spool.append(record);
+        }
+        Ok(written.inspect_err(|error| self.complain(error)).is_ok())
     }
 
-    async fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
-        let Some(incarnation) = self.incarnation(lane) else { return };
+    async fn append(
+        &mut self,
+        lane: LaneNo,
+        slice: NewSlice,
+        payload: &[u8],
+        orders: &mpsc::Receiver<Group>,
+    ) -> Result<(), Error> {
+        let Some(incarnation) = self.incarnation(lane) else { return Ok(()) };
         let NewSlice { slice_no, start, bucket, parts } = slice;
         let parts: Vec<_> = parts.iter().map(recovery::part_for_spool).collect();
         let tombstones = parts.iter().map(|part| Tombstone::of(part, bucket)).collect();
         let meta = SliceMeta { slice_no, incarnation, start, bucket, parts };
-        if !self.write(&Record::Slice { meta, payload }) {
+        if !self.write(&Record::Slice { meta, payload }, orders).await? {
             // Its numbers are taken: that they are gone has to be known, or nothing could follow.
-            self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones });
+            self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones }, orders).await?;
             self.tell(Happened::Lost { slice_no }).await;
         }
+        Ok(())
     }
 
     async fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
@@ -279,9 +291,25 @@ impl<L: FileLayer> Spooler<L> {
         self.send(Event::Read { slice_no, contents }).await;
     }
 
-    /// Makes all durable, however long the disk needs; on a full one, room.
+    /// Makes all durable, and says so.
     async fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         let began = Instant::now();
+        self.flush(orders).await?;
+        self.latencies.record("slice→disk", began.elapsed());
+        self.synced = self.written;
+        self.tell(Happened::Synced { ticket: self.synced }).await;
+        for told in self.told.drain(..) {
+            // Whoever asked may have gone.
+            let _ = told.send(());
+        }
+        if let Some(incarnation) = self.rolled.take() {
+            self.tell(Happened::Rolled { incarnation }).await;
+        }
+        Ok(())
+    }
+
+    /// Makes all durable, however long the disk needs; on a full one, room.
+    async fn flush(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         while let Err(error) = self.spool.sync() {
             self.complain(&error);
             if error.is_no_space() {
@@ -294,16 +322,6 @@ impl<L: FileLayer> Spooler<L> {
                 return Err(error);
             }
             sleep(RETRY).await;
-        }
-        self.latencies.record("slice→disk", began.elapsed());
-        self.synced = self.written;
-        self.tell(Happened::Synced { ticket: self.synced }).await;
-        for told in self.told.drain(..) {
-            // Whoever asked may have gone.
-            let _ = told.send(());
-        }
-        if let Some(incarnation) = self.rolled.take() {
-            self.tell(Happened::Rolled { incarnation }).await;
         }
         Ok(())
     }

@@ -208,6 +208,24 @@ fn a_record_that_contradicts_the_log_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_was_dropped_amid_a_merged_batch_is_lost_once() {
+    let mut world = World::new(1, small());
+    for _ in 0..4 {
+        world.slice(0, &[0], 0);
+    }
+    world.sync().unwrap();
+    world.spool().give_up(2).unwrap();
+    world.spool().coarsen(&[1, 3], &mut merge).unwrap();
+    world.spool().give_up(3).unwrap();
+    world.sync().unwrap();
+    world.crash();
+    let stones = &world.spool().numberings()[0].tombstones;
+    assert_eq!(stones.len(), 1, "{stones:?}");
+    let stone = &stones[0];
+    assert_eq!((stone.first_seq, stone.last_seq, stone.events), (1, 3, 1 + 2 + 3));
+}
+
+#[test]
 fn a_pair_never_goes_back() {
     let mut world = World::new(1, small());
     for bucket in [0, 900, 900] {

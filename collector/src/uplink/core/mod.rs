@@ -162,6 +162,7 @@ impl Core {
                 }
             }
             Event::Rolled { incarnation } => self.rolled(incarnation, &mut actions),
+            Event::NotRolled => self.rolling = false,
             Event::Lost { slice_no } => {
                 let ticket = self.ticket + 1;
                 let news = self.lanes.iter_mut().any(|lane| lane.lose(slice_no, ticket, &mut actions));
@@ -174,14 +175,15 @@ impl Core {
     }
 
     fn cut(&mut self, start: EventMillis, parts: Vec<CutPart>, stored: u64, actions: &mut Vec<Action>) {
-        let bucket = self.options.bucket.floor(start);
+        let span = self.options.bucket;
+        let bucket = span.floor(start);
         let Some(live) = self.lanes.last_mut().filter(|_| !parts.is_empty()) else { return };
         self.ticket += 1;
-        live.cut(self.next_slice, self.ticket, (start, bucket), parts, stored, actions);
+        let now_in = bucket.max(span.floor(live.watermark.time_ms));
+        live.cut(self.next_slice, self.ticket, (start, bucket, now_in), parts, stored, actions);
         self.next_slice += 1;
         self.ticket += u64::from(live.mark(self.ticket + 1, actions));
-        let behind =
-            live.oldest_bucket().map_or(0, |oldest| bucket.saturating_sub(oldest)) / self.options.bucket.millis();
+        let behind = live.behind_since().map_or(0, |oldest| now_in.saturating_sub(oldest)) / span.millis();
         if self.options.roll_after.is_some_and(|buckets| behind > u64::from(buckets)) && self.roll(actions) {
             actions.push(Action::Alarm(Alarm::FarBehind { buckets: behind }));
         }
