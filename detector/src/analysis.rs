@@ -225,9 +225,15 @@ impl Analysis {
 
     async fn score(&mut self, start: EventMillis) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let Scored { mut records, cut, not_modelled } = self.baselines.score(&*self.parts.store, start).await?;
+        let Scored { mut records, cut, not_modelled, shed } = self.baselines.score(&*self.parts.store, start).await?;
         self.seams.latencies.record("score", begun.elapsed());
         self.parts.counters.not_modelled.add(not_modelled);
+        self.parts.counters.shed.add(shed);
+        if not_modelled > 0 || shed > 0 {
+            self.warn(format!(
+                "memory_limit is reached: {shed} series were forgotten and {not_modelled} windows have none, in the bucket at {start} ms."
+            ));
+        }
         if cut > 0 {
             self.parts.counters.records_cut.add(cut);
             self.warn(format!("{cut} anomaly records of the bucket at {start} ms were left out: a job had too many."));

@@ -68,6 +68,12 @@ impl Split {
         }
     }
 
+    /// True if every host has series of its own.
+    #[must_use]
+    pub fn is_by_host(self) -> bool {
+        self == Self::By(Dimension::Host)
+    }
+
     /// The dimension, unless global.
     #[must_use]
     pub fn dimension(self) -> Option<Dimension> {

@@ -85,8 +85,9 @@ pub struct Options {
     pub retention: Retention,
     /// A collector that was not heard of for so long is taken out of the roster.
     pub retire_after: Duration,
-    /// Most series of one job.
-    pub max_series: usize,
+    /// What baselines, and a bucket's windows while it is scored, may take, bytes. Beyond, the series that were active
+    /// least are forgotten.
+    pub memory_limit: u64,
     /// How long aggregators are waited for.
     pub timing: Timing,
     /// Buckets after which the baselines are saved, so that a restart needs not learn the whole log again; never if 0.
@@ -117,7 +118,7 @@ impl Default for Options {
             calendars: Calendars::default(),
             retention: Retention::default(),
             retire_after: Duration::from_secs(7 * 86_400),
-            max_series: 2_000_000,
+            memory_limit: 4 << 30,
             timing: Timing::default(),
             snapshot_buckets: 16,
             advertise: String::new(),
@@ -195,6 +196,7 @@ impl Handle {
             executions: progress.executions,
             series: progress.series,
             not_modelled: self.counters.not_modelled.get(),
+            shed: self.counters.shed.get(),
             late_records: self.counters.late_records.get(),
             corrections_not_scored: self.counters.corrections_not_scored.get(),
             fell_silent: self.counters.fell_silent.get(),
@@ -253,7 +255,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams
         origin: Origin {
             jobs: options.jobs.into(),
             span,
-            max_series: options.max_series,
+            memory: options.memory_limit,
             calendars: options.calendars,
             tasks: seams.tasks.clone(),
         },

@@ -235,6 +235,8 @@ pub(crate) struct Detector {
     pub(crate) max_wait: Text<Period>,
     /// A collector that was not heard of for so long is taken out of the roster.
     pub(crate) retire_after: Text<Period>,
+    /// Memory for baselines and a bucket's windows; beyond, the series that were active least are forgotten.
+    pub(crate) memory_limit: Text<Size>,
     /// Buckets after which the baselines are saved, so that a restart needs not learn all again; 0: never.
     pub(crate) snapshot_buckets: u32,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
@@ -346,6 +348,7 @@ impl Default for Detector {
             allowed_lateness: Text(Period(Duration::from_secs(60))),
             max_wait: Text(Period(Duration::from_secs(300))),
             retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
+            memory_limit: Text(Size(4 << 30)),
             snapshot_buckets: 16,
             rules: PathBuf::new(),
             exceptions: PathBuf::new(),

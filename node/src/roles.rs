@@ -174,6 +174,7 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         retention: retention(&detector.keep),
         retire_after: detector.retire_after.0.0,
         snapshot_buckets: detector.snapshot_buckets,
+        memory_limit: detector.memory_limit.0.0,
         advertise: advertised(&detector.advertise, config, bound).url().to_owned(),
         name: config.node.name.clone(),
         lease: detector.lease.0.0,

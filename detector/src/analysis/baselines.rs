@@ -33,8 +33,8 @@ pub(crate) struct Origin {
     pub(crate) jobs: Arc<[Job]>,
     /// The base bucket.
     pub(crate) span: Span,
-    /// Most series of one job.
-    pub(crate) max_series: usize,
+    /// What they may take, bytes.
+    pub(crate) memory: u64,
     /// Times in which unusual traffic is expected.
     pub(crate) calendars: Calendars,
     /// Where the thread is spawned that scores large buckets.
@@ -54,7 +54,7 @@ pub(crate) struct Baselines {
 impl Baselines {
     /// Nothing learnt.
     pub(crate) fn new(origin: Origin) -> Self {
-        let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.max_series);
+        let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.memory);
         scoring.heed(origin.calendars.clone());
         Self { origin, scoring, scored: None, amended: Amended::default() }
     }

@@ -54,6 +54,16 @@ impl Model {
         }
     }
 
+    /// What one of that split takes, bytes, grown.
+    pub(super) fn bytes(split: Split) -> u64 {
+        let compact = size_of::<Self>() + Compact::PROFILE_BYTES;
+        let rich = match Self::new(split, 0.0) {
+            Self::Compact(_) => 0,
+            Self::Both(_) => size_of::<(Compact, Rich)>(),
+        };
+        (compact + rich) as u64
+    }
+
     fn compact(&self) -> &Compact {
         match self {
             Self::Compact(compact) => compact,

@@ -19,6 +19,8 @@ pub(super) struct Known {
     pub(super) subject: Subject,
     /// Start of the last bucket with a window of it.
     pub(super) seen: EventMillis,
+    /// Buckets with a window of it.
+    pub(super) active: u32,
 }
 
 #[derive(Debug)]
@@ -45,17 +47,23 @@ impl SeriesSet {
         self.numbers.get(&(site, subject.clone())).copied()
     }
 
+    /// All keys.
+    pub(super) fn known(&self) -> &[Known] {
+        &self.known
+    }
+
     /// Adds a key whose models start as `fresh`, one per job.
-    pub(super) fn add(&mut self, site: u32, subject: &Subject, seen: EventMillis, fresh: &[Model]) -> usize {
+    pub(super) fn add(&mut self, known: Known, fresh: &[Model]) -> usize {
         let number = self.known.len();
-        self.known.push(Known { site, subject: subject.clone(), seen });
+        let (site, subject) = (known.site, known.subject.clone());
+        self.known.push(known);
         if number.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK * self.jobs));
         }
         if let Some(block) = self.blocks.last_mut() {
             block.extend_from_slice(fresh);
         }
-        self.numbers.insert((site, subject.clone()), number);
+        self.numbers.insert((site, subject), number);
         number
     }
 
@@ -69,7 +77,7 @@ impl SeriesSet {
     }
 
     /// Removes a key; the last one takes its number.
-    fn remove(&mut self, number: usize) {
+    pub(super) fn remove(&mut self, number: usize) {
         let gone = self.known.swap_remove(number);
         self.numbers.remove(&(gone.site, gone.subject));
         let Some(block) = self.blocks.last_mut() else { return };
@@ -126,7 +134,8 @@ mod tests {
         let model = |number: u32, job: u32| Model::new(split, f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
-            set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)]);
+            let known = Known { site: 1, subject: subject(number), seen, active: 1 };
+            set.add(known, &[model(number, 0), model(number, 1)]);
         }
         set.forget(10);
         let kept: Vec<u32> = (0..600).filter(|number| number % 3 != 0 && *number <= 590).collect();
@@ -142,7 +151,8 @@ mod tests {
         assert_eq!(set.iter_mut().count(), kept.len());
         set.forget(100);
         assert_eq!((set.len(), set.iter_mut().count()), (0, 0));
-        set.add(1, &subject(7), 200, &[model(7, 0), model(7, 1)]);
+        let known = Known { site: 1, subject: subject(7), seen: 200, active: 1 };
+        set.add(known, &[model(7, 0), model(7, 1)]);
         assert_eq!(set.find(1, &subject(7)), Some(0));
     }
 }

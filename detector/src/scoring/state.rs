@@ -5,12 +5,12 @@
 //! which they were added. Everything is between two buckets: nothing is half counted.
 
 use prost::Message;
-use spikewatch_domain::{key::Subject, record::EventMillis};
+use spikewatch_domain::key::Subject;
 
-use super::{Scoring, sites::Sites, table::Table};
+use super::{Scoring, series::Known, sites::Sites, table::Table};
 
 /// Version of the whole encoding.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Keys of one part: with six jobs about 22 MB before compression.
 const KEYS: usize = 2048;
 
@@ -81,13 +81,13 @@ pub(super) struct KeysState {
     /// All models of all keys, one after the other.
     #[prost(bytes = "vec", tag = "5")]
     models: Vec<u8>,
+    #[prost(uint32, repeated, tag = "6")]
+    active: Vec<u32>,
 }
 
 /// One key as it is stored.
 pub(super) struct StoredKey<'a> {
-    pub(super) site: u32,
-    pub(super) subject: Subject,
-    pub(super) seen: EventMillis,
+    pub(super) known: Known,
     pub(super) models: &'a [u8],
 }
 
@@ -95,12 +95,13 @@ pub(super) struct StoredKey<'a> {
 fn parts(table: &Table, number: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
     (0..table.keys()).step_by(KEYS).map(move |first| {
         let mut part = KeysState { table: number, ..KeysState::default() };
-        table.store_keys(first..first + KEYS, |site, subject, seen, models| {
+        table.store_keys(first..first + KEYS, |known, models| {
             let mut bytes = Vec::new();
-            subject.encode(&mut bytes);
-            part.site.push(site);
+            known.subject.encode(&mut bytes);
+            part.site.push(known.site);
             part.subject.push(bytes);
-            part.seen.push(seen);
+            part.seen.push(known.seen);
+            part.active.push(known.active);
             part.models.extend_from_slice(models);
         });
         part.encode_to_vec()
@@ -138,14 +139,16 @@ impl Scoring {
         let part = KeysState::decode(bytes).map_err(Unreadable::because)?;
         let table = self.tables.get_mut(part.table as usize).ok_or_else(|| Unreadable::because("no such table"))?;
         let keys = part.site.len();
-        if part.subject.len() != keys || part.seen.len() != keys || keys == 0 || !part.models.len().is_multiple_of(keys)
-        {
+        let columns = [part.subject.len(), part.seen.len(), part.active.len()];
+        if columns != [keys; 3] || keys == 0 || !part.models.len().is_multiple_of(keys) {
             return Err(Unreadable::because("its columns are of different lengths"));
         }
         let models = part.models.chunks_exact((part.models.len() / keys).max(1));
-        for (((site, subject), seen), models) in part.site.iter().zip(&part.subject).zip(&part.seen).zip(models) {
+        let named = part.site.iter().zip(&part.subject);
+        for (((&site, subject), (&seen, &active)), models) in named.zip(part.seen.iter().zip(&part.active)).zip(models)
+        {
             let subject = Subject::decode(subject).map_err(Unreadable::because)?;
-            table.restore_key(&StoredKey { site: *site, subject, seen: *seen, models })?;
+            table.restore_key(StoredKey { known: Known { site, subject, seen, active }, models })?;
         }
         Ok(())
     }

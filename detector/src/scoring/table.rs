@@ -23,7 +23,8 @@ use super::{
     judge::{Judge, Value, Verdict},
     model::Model,
     quiet::Quietened,
-    series::SeriesSet,
+    room,
+    series::{Known, SeriesSet},
     state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
@@ -67,7 +68,6 @@ impl Context<'_> {
 pub(super) struct Table {
     split: Split,
     span: Span,
-    max_series: usize,
     judges: Vec<Judge>,
     series: SeriesSet,
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
@@ -80,10 +80,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
+    pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span) -> Self {
         let series = SeriesSet::new(jobs.len());
         let judges = jobs.into_iter().map(|job| Judge::new(job, span)).collect();
-        Self { split, span, max_series, judges, series, values: Vec::new(), verdicts: Vec::new(), promised: 0, day: 0 }
+        Self { split, span, judges, series, values: Vec::new(), verdicts: Vec::new(), promised: 0, day: 0 }
     }
 
     /// What its jobs have learnt, and how many keys there are.
@@ -97,11 +97,21 @@ impl Table {
         self.series.len()
     }
 
-    /// Gives these keys: site, subject, when they were last seen, and their models as bytes.
-    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8])) {
-        for (known, subject, models) in keys.map_while(|number| self.series.get(number)) {
+    /// What they take, bytes, grown.
+    pub(super) fn bytes(&self) -> u64 {
+        self.series.len() as u64 * room::key_bytes(self.model_bytes())
+    }
+
+    /// What the models of one key take, bytes, grown.
+    fn model_bytes(&self) -> u64 {
+        self.judges.len() as u64 * Model::bytes(self.split)
+    }
+
+    /// Gives these keys and their models as bytes.
+    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(&Known, &[u8])) {
+        for (known, _, models) in keys.map_while(|number| self.series.get(number)) {
             let bytes: Vec<u8> = models.iter().flat_map(Model::to_bytes).collect();
-            put(known.site, subject, known.seen, &bytes);
+            put(known, &bytes);
         }
     }
 
@@ -118,18 +128,18 @@ impl Table {
     }
 
     /// Takes back one key, in the order in which they were given.
-    pub(super) fn restore_key(&mut self, key: &StoredKey<'_>) -> Result<(), Unreadable> {
+    pub(super) fn restore_key(&mut self, key: StoredKey<'_>) -> Result<(), Unreadable> {
         let length = key.models.len() / self.judges.len().max(1);
         let models: Vec<Model> = key
             .models
             .chunks(length.max(1))
             .map(|bytes| Model::from_bytes(self.split, bytes))
             .collect::<Result<_, _>>()?;
-        let known = self.series.find(key.site, &key.subject).is_some();
+        let known = self.series.find(key.known.site, &key.known.subject).is_some();
         if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
             return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
         }
-        self.series.add(key.site, &key.subject, key.seen, &models);
+        self.series.add(key.known, &models);
         Ok(())
     }
 
@@ -146,10 +156,10 @@ impl Table {
         (self.series.len() * self.judges.len()) as u64
     }
 
-    /// Scores and learns one bucket. `inputs` are ordered by key.
+    /// Scores and learns one bucket, within so many bytes. `inputs` are ordered by key.
     pub(super) fn score(
         &mut self,
-        start: EventMillis,
+        (start, bytes): (EventMillis, u64),
         inputs: &[Input<'_>],
         context: &Context<'_>,
         scored: &mut Scored,
@@ -166,13 +176,15 @@ impl Table {
         }
         let fresh: Vec<Model> = self.judges.iter().map(Judge::fresh).collect();
         self.return_from_silence(context);
+        let most = self.admit(start, bytes, inputs, scored);
         let quiet = Quietened::of(context.calendars, start, self.span, &self.judges);
         let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
                 Some(number) => number,
-                None if self.series.len() < self.max_series => {
-                    self.series.add(input.site, input.subject, start, &fresh)
+                None if self.series.len() < most => {
+                    let (site, subject) = (input.site, input.subject.clone());
+                    self.series.add(Known { site, subject, seen: start, active: 1 }, &fresh)
                 }
                 None => {
                     scored.not_modelled += 1;
@@ -257,6 +269,24 @@ impl Table {
         }
     }
 
+    /// Notes who has a window in this bucket, and makes room for those that are new. Returns the most keys there may be.
+    fn admit(&mut self, start: EventMillis, bytes: u64, inputs: &[Input<'_>], scored: &mut Scored) -> usize {
+        let mut new = 0usize;
+        for input in inputs {
+            let number = self.series.find(input.site, input.subject);
+            match number.and_then(|number| self.series.get_mut(number)) {
+                Some((known, _)) => (known.seen, known.active) = (start, known.active.saturating_add(1)),
+                None => new += 1,
+            }
+        }
+        let most = room::keys(bytes, self.model_bytes());
+        let wanted = self.series.len().saturating_add(new).saturating_sub(most);
+        if wanted > 0 {
+            scored.shed += (self.series.make_room(wanted, start) * self.judges.len()) as u64;
+        }
+        most
+    }
+
     /// Series of sites that were silent for a while and are back were 0 meanwhile.
     fn return_from_silence(&mut self, context: &Context<'_>) {
         let presence = context.presence;
@@ -311,8 +341,7 @@ impl Table {
         quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
     ) {
-        let Some((known, models)) = self.series.get_mut(number) else { return };
-        known.seen = start;
+        let Some((_, models)) = self.series.get_mut(number) else { return };
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
         self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));

@@ -41,7 +41,7 @@ fn bucket(at: u64, events: impl Fn(u64) -> u64) -> Bucket {
 }
 
 fn scoring() -> Scoring {
-    Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 1000)
+    Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 20)
 }
 
 fn run(scoring: &mut Scoring, buckets: std::ops::Range<u64>) -> Vec<AnomalyRecord> {
@@ -119,11 +119,32 @@ fn a_long_gap_of_a_whole_site_teaches_nothing() {
 }
 
 #[test]
-fn series_have_a_limit_that_shows() {
-    let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 3);
+fn the_memory_has_a_limit_that_shows() {
+    let mut unbounded = scoring();
+    unbounded.score(bucket(0, |n| usual(0, n)));
+    let all = unbounded.bytes();
+    assert_eq!(unbounded.series(), 5 * 6 + 3, "hosts; the site, its denied events, and the network");
+    let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, all - 2 * unbounded.bytes_of_a_host());
     let scored = scoring.score(bucket(0, |n| usual(0, n)));
-    assert_eq!(scored.not_modelled, 2);
-    assert_eq!(scoring.series(), 3 * 6 + 3, "hosts; the site, its denied events, and the network");
+    assert_eq!((scored.not_modelled, scored.shed), (2, 0), "nobody has been silent");
+    assert_eq!(scoring.series(), 3 * 6 + 3);
+    // Newcomers that are silent make way; who was there before and has a window stays.
+    let of = |at: u64, hosts: &[u8]| {
+        let mut rows: Vec<Row> = hosts.iter().map(|n| row("a", host(*n), 10)).collect();
+        rows.push(row("a", Subject::Site, 10));
+        Bucket { start: at * QUARTER, rows, missing: BTreeSet::new() }
+    };
+    for at in 1..6 {
+        scoring.score(of(at, &[1, 2]));
+    }
+    let scored = scoring.score(of(6, &[1, 2, 7, 8]));
+    assert_eq!((scored.not_modelled, scored.shed), (1, 6), "host 3 went, and 8 found no room");
+    // A host that is silent for less than a day stays, whatever comes; after a day it may go.
+    let scored = scoring.score(of(7, &[1, 20, 21]));
+    assert_eq!((scored.not_modelled, scored.shed), (1, 6), "7 went, and not 2");
+    let scored = scoring.score(of(7 + 96, &[1, 30, 31]));
+    assert_eq!((scored.not_modelled, scored.shed), (0, 12));
+    assert!(scoring.bytes() <= all);
 }
 
 /// A correction of host 3 and its site, from that many events to that many.

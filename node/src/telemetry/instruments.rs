@@ -183,7 +183,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 16] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 17] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -197,6 +197,7 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorRetentionFailures, |m| m.retention_failures),
         (Metric::DetectorExecutions, |m| m.executions),
         (Metric::DetectorNotModelled, |m| m.not_modelled),
+        (Metric::DetectorShed, |m| m.shed),
         (Metric::DetectorLateRecords, |m| m.late_records),
         (Metric::DetectorCorrectionsNotScored, |m| m.corrections_not_scored),
         (Metric::DetectorFellSilent, |m| m.fell_silent),

@@ -168,6 +168,8 @@ metrics! {
     DetectorSeries = "spikewatch.detector.series", "";
     /// Windows without a series because the limit is reached.
     DetectorNotModelled = "spikewatch.detector.not_modelled", "";
+    /// Series forgotten to make room for others.
+    DetectorShed = "spikewatch.detector.shed", "";
     /// Anomaly records that corrections of scored buckets gave.
     DetectorLateRecords = "spikewatch.detector.late_records", "";
     /// Late windows that no series was asked about: their key has none, or they came too late.
