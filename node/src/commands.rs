@@ -8,6 +8,7 @@ use std::{
 };
 
 use spikewatch_actors::Seams;
+use spikewatch_detector::store::without_password;
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
@@ -140,8 +141,11 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
+/// Passwords are left out: a dump is made to be shown.
 fn dump(config: &Config) -> Outcome {
-    print(&toml::to_string(config).map_err(Failure::internal)?)
+    let mut shown = config.clone();
+    shown.detector.store = without_password(&config.detector.store);
+    print(&toml::to_string(&shown).map_err(Failure::internal)?)
 }
 
 fn print(text: &str) -> Outcome {

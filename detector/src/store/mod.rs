@@ -46,7 +46,7 @@ use spikewatch_proto::{
 pub use self::{
     error::StoreError,
     lease::{Claim, Leader, Term},
-    postgres::LOCK_TERM,
+    postgres::{LOCK_TERM, without_password},
     state::*,
 };
 
