@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pipeline::Pipeline,
-    source::{followed::SavedFile, intake::remembered::SavedSenders},
+    source::{followed::SavedFile, intake::remembered::SavedSenders, once::SavedOnce},
 };
 
 /// The format of what decoders and the ledger remember. It is that of their types, in postcard's encoding: whoever changes
@@ -56,11 +56,21 @@ pub(crate) struct Sources {
     pub(crate) files: Vec<SavedFile>,
     /// Who handed over what.
     pub(crate) senders: SavedSenders,
+    /// Files that are read once.
+    pub(crate) once: SavedOnce,
 }
 
 /// The check-point of a pipeline from which a flush was just taken.
 pub(crate) fn write(pipeline: &Pipeline, sources: &Sources) -> Result<Vec<u8>, CheckpointError> {
-    let memory = zstd::encode_all(pipeline.save()?.as_slice(), EFFORT)?;
+    stored(sources, zstd::encode_all(pipeline.save()?.as_slice(), EFFORT)?)
+}
+
+/// The check-point of sources that are read again from their beginnings: decoders remember nothing.
+pub(crate) fn write_sources(sources: &Sources) -> Result<Vec<u8>, CheckpointError> {
+    stored(sources, Vec::new())
+}
+
+fn stored(sources: &Sources, memory: Vec<u8>) -> Result<Vec<u8>, CheckpointError> {
     let sources = postcard::to_allocvec(sources)?;
     Ok(postcard::to_allocvec(&Stored { sources_format: SOURCES, sources, memory_format: MEMORY, memory })?)
 }
@@ -81,6 +91,9 @@ pub(crate) fn restore(bytes: &[u8], pipeline: &mut Pipeline) -> Result<(), Check
     let stored: Stored = postcard::from_bytes(bytes)?;
     if stored.memory_format != MEMORY {
         return Err(CheckpointError::Format { found: stored.memory_format, expected: MEMORY });
+    }
+    if stored.memory.is_empty() {
+        return Ok(());
     }
     let mut memory = Vec::new();
     zstd::Decoder::with_buffer(stored.memory.as_slice())?.take(MAX_MEMORY).read_to_end(&mut memory)?;

@@ -16,7 +16,7 @@ use crate::{
     metrics::Metrics,
     options::{Error, Options, SourceOptions, SpoolOptions},
     pipeline::{Pipeline, PipelineOptions},
-    recorded::Recorded,
+    recorded::{Fresh, Recorded},
     source::{
         channel,
         file::Expected,
@@ -132,26 +132,37 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     let keep_trimmed = spool.is_some();
     let (max_kept, roll_after) = if keep_trimmed { (MAX_SPOOLED, Some(ROLL_AFTER)) } else { (MAX_KEPT, None) };
     let core = CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, roll_after };
-    let mut pipeline = Pipeline::new(
-        PipelineOptions {
-            site: options.site,
-            networks: options.networks,
-            aliases: options.aliases,
-            slice,
-            bucket,
-            shards: options.shards,
-            key_limit: options.key_limit,
-            port_values: options.port_values,
-        },
-        metrics.clone(),
-    );
-    if options.tap.is_some() {
-        pipeline.tap();
-    }
+    let shape = PipelineOptions {
+        site: options.site,
+        networks: options.networks,
+        aliases: options.aliases,
+        slice,
+        bucket,
+        shards: options.shards,
+        key_limit: options.key_limit,
+        port_values: options.port_values,
+    };
+    let (tapped, seen) = (options.tap.is_some(), metrics.clone());
+    let fresh: Fresh = Box::new(move || {
+        let mut pipeline = Pipeline::new(shape.clone(), seen.clone());
+        if tapped {
+            pipeline.tap();
+        }
+        pipeline
+    });
+    let mut pipeline = fresh();
     let uplink = UplinkOptions { seeds: options.aggregators, core, spool };
     let keeps = uplink.spool.is_some();
     let (uplink, finished, checkpoint) = uplink::start(uplink, metrics.clone(), seams).await?;
-    let sources = checkpoint.map_or_else(|| Ok(Sources::default()), |found| go_on(&found, &mut pipeline))?;
+    let reads = options.sources.iter().any(|source| matches!(source, SourceOptions::Files { .. }));
+    let sources = checkpoint.map_or_else(
+        || Ok(Sources::default()),
+        |found| match reads {
+            // Files are read again from their beginnings.
+            true => checkpoint::sources(&found.bytes),
+            false => go_on(&found, &mut pipeline),
+        },
+    )?;
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
     let (mut paths, mut patterns) = (Vec::new(), Vec::new());
@@ -192,8 +203,10 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         }
     }
     let (ended, reports) = watch::channel(None);
-    let recorded = |pipeline| Recorded {
+    let recorded = |pipeline, kept| Recorded {
         pipeline,
+        fresh,
+        kept,
         metrics: metrics.clone(),
         uplink: uplink.clone(),
         tap: options.tap.clone(),
@@ -204,9 +217,9 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     let addresses = intakes.iter().map(HttpIntake::address).collect();
     let mut desk = None;
     if let Some(channel) = channels.pop() {
-        recorded(pipeline).play(channel);
+        recorded(pipeline, None).play(channel);
     } else if !paths.is_empty() {
-        recorded(pipeline).read(paths, format, options.ecs);
+        recorded(pipeline, keeps.then_some(sources)).read(paths, format, options.ecs);
     } else {
         let (inputs, came) = mpsc::channel(WAITING_INPUTS);
         let open = || Desk::new(inputs.clone(), INTAKE_BYTES, options.ecs.clone(), metrics.clone(), seams.clone());
@@ -230,6 +243,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             slice,
             followed,
             remembered: Remembered::of(sources.senders),
+            once: sources.once,
             waiting: Vec::new(),
             seams: seams.clone(),
         }

@@ -25,6 +25,7 @@ use crate::{
             remembered::Remembered,
         },
         listener::Datagram,
+        once::SavedOnce,
     },
     uplink::{Delivery, UplinkHandle},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) followed: Option<Followed>,
     /// Who sent what.
     pub(crate) remembered: Remembered,
+    /// Files that were read once, by a collector with other sources.
+    pub(crate) once: SavedOnce,
     /// To be told when all so far is durable.
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
     pub(crate) seams: Seams,
@@ -175,7 +178,7 @@ impl Live {
 
     fn sources(&self) -> Sources {
         let files = self.followed.as_ref().map(Followed::save).unwrap_or_default();
-        Sources { files, senders: self.remembered.save() }
+        Sources { files, senders: self.remembered.save(), once: self.once.clone() }
     }
 
     fn checkpoint(&self) -> Option<Vec<u8>> {

@@ -10,3 +10,4 @@ pub(crate) mod intake;
 mod kernel_drops;
 pub(crate) mod lines;
 pub mod listener;
+pub(crate) mod once;

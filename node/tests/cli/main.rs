@@ -8,6 +8,7 @@ mod hostile;
 mod inspect;
 mod inspect_spool;
 mod intake;
+mod once;
 mod otlp;
 mod program;
 mod replay;
