@@ -13,6 +13,7 @@ use tonic::service::Routes;
 use crate::{
     checkpoint::{self, CheckpointError, Sources},
     live::Live,
+    memory_limit::Said,
     metrics::Metrics,
     options::{Error, Options, SourceOptions, SpoolOptions},
     pipeline::{Pipeline, PipelineOptions},
@@ -39,8 +40,6 @@ use crate::{
 const WAITING_DATAGRAMS: usize = 65_536;
 /// Chunks of lines that may wait for the decoder: what is in them can be read again.
 const WAITING_INPUTS: usize = 4;
-/// What parcels may take before they are counted, bytes.
-const INTAKE_BYTES: usize = 64 << 20;
 /// Slices kept in memory before the summariser waits.
 const MAX_KEPT: usize = 256;
 /// Slices kept in a spool before it does: more than the spool may have, which merges or drops some by then.
@@ -131,7 +130,8 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     // What is kept in memory is too little to ever be far behind.
     let keep_trimmed = spool.is_some();
     let (max_kept, roll_after) = if keep_trimmed { (MAX_SPOOLED, Some(ROLL_AFTER)) } else { (MAX_KEPT, None) };
-    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, roll_after };
+    let core =
+        CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, merges: keep_trimmed, roll_after };
     let shape = PipelineOptions {
         site: options.site,
         networks: options.networks,
@@ -151,7 +151,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         pipeline
     });
     let mut pipeline = fresh();
-    let uplink = UplinkOptions { seeds: options.aggregators, core, spool };
+    let uplink = UplinkOptions { seeds: options.aggregators, core, spool, memory: options.memory_limit };
     let keeps = uplink.spool.is_some();
     let (uplink, finished, checkpoint) = uplink::start(uplink, metrics.clone(), seams).await?;
     let reads = options.sources.iter().any(|source| matches!(source, SourceOptions::Files { .. }));
@@ -163,6 +163,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             false => go_on(&found, &mut pipeline),
         },
     )?;
+    let limit = options.memory_limit;
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
     let (mut paths, mut patterns) = (Vec::new(), Vec::new());
@@ -188,7 +189,8 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
                 let listener = bound.map_err(|error| Error::Listen { address, error })?;
                 listeners.push(Arc::clone(listener.metrics()));
                 let clock = seams.clock.clone();
-                let receive = listener.receive(move || clock.now_ms(), waiting.clone(), metrics.clone());
+                let receive =
+                    listener.receive(move || clock.now_ms(), (waiting.clone(), limit.datagrams()), metrics.clone());
                 seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
             }
             SourceOptions::Http { address, expected } => {
@@ -198,7 +200,11 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             SourceOptions::Grpc => by_grpc = true,
             SourceOptions::Channel(channel) if options.event_clock.is_some() => channels.push(channel),
             SourceOptions::Channel(datagrams) => {
-                seams.tasks.spawn(Kind::BACKGROUND, "channel", channel::pass_on(datagrams, waiting.clone()));
+                seams.tasks.spawn(
+                    Kind::BACKGROUND,
+                    "channel",
+                    channel::pass_on(datagrams, waiting.clone(), metrics.clone()),
+                );
             }
         }
     }
@@ -222,7 +228,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         recorded(pipeline, keeps.then_some(sources)).read(paths, format, options.ecs);
     } else {
         let (inputs, came) = mpsc::channel(WAITING_INPUTS);
-        let open = || Desk::new(inputs.clone(), INTAKE_BYTES, options.ecs.clone(), metrics.clone(), seams.clone());
+        let open = || Desk::new(inputs.clone(), limit.intake(), options.ecs.clone(), metrics.clone(), seams.clone());
         desk = (by_grpc || !intakes.is_empty()).then(open);
         if let Some(desk) = &desk {
             intakes.into_iter().for_each(|intake| intake.serve(desk.clone(), metrics.clone(), seams));
@@ -244,6 +250,8 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             followed,
             remembered: Remembered::of(sources.senders),
             once: sources.once,
+            most_bytes: limit.windows(),
+            said: Said::default(),
             waiting: Vec::new(),
             seams: seams.clone(),
         }

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod ledger;
 mod live;
 pub mod log;
+mod memory_limit;
 pub mod metrics;
 pub mod networks;
 mod options;
@@ -27,5 +28,6 @@ pub mod values;
 
 pub use checkpoint::CheckpointError;
 pub use collector::{Handle, start};
+pub use memory_limit::MemoryLimit;
 pub use options::{Error, Options, SourceOptions, SpoolOptions};
 pub use source::listener::{Datagram, ListenerMetrics};

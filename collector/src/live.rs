@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     checkpoint::{self, Sources},
+    memory_limit::Said,
     metrics::Metrics,
     pipeline::{Flush, Pipeline},
     recorded::decoding,
@@ -64,6 +65,9 @@ pub(crate) struct Live {
     pub(crate) remembered: Remembered,
     /// Files that were read once, by a collector with other sources.
     pub(crate) once: SavedOnce,
+    /// What windows of a slice may take, bytes.
+    pub(crate) most_bytes: usize,
+    pub(crate) said: Said,
     /// To be told when all so far is durable.
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
     pub(crate) seams: Seams,
@@ -102,6 +106,11 @@ impl Live {
                     None => break,
                 },
             }
+            if self.pipeline.bytes() > self.most_bytes
+                && !self.cut_early(std::mem::replace(&mut made_by, decoding())).await
+            {
+                return Ok(());
+            }
         }
         // What was received counts. Nobody was told yet that lines were.
         datagrams.close();
@@ -114,6 +123,17 @@ impl Live {
         (rest.last, rest.watermark) = (false, 0);
         self.deliver(rest, made_by).await;
         Ok(())
+    }
+
+    /// Delivers what there is of the slice under way; the rest of it follows.
+    async fn cut_early(&mut self, made_by: tracing::Span) -> bool {
+        Metrics::add(&self.metrics.counters().cut_early, 1);
+        if self.said.is_due() {
+            let bytes = self.pipeline.bytes();
+            tracing::warn!(bytes, "windows take their part of collector.memory_limit: slices are cut before their end");
+        }
+        let flush = self.pipeline.so_far();
+        self.deliver(flush, made_by).await
     }
 
     /// Up to when nothing older will come: files may be behind the clock.
@@ -160,6 +180,7 @@ impl Live {
     }
 
     async fn decode(&mut self, datagram: &Datagram) {
+        datagram.waited(&self.metrics);
         datagram.decode(&mut self.pipeline, &self.metrics);
         self.tap().await;
     }

@@ -10,6 +10,7 @@ use crate::{
     charge::Aliases,
     checkpoint::CheckpointError,
     log::ecs::EcsOptions,
+    memory_limit::MemoryLimit,
     networks::InternalNetworks,
     source::{file::Expected, listener::Datagram},
     spool::{self, SpoolPlace},
@@ -36,6 +37,8 @@ pub struct Options {
     pub shards: u32,
     /// Most windows held at once.
     pub key_limit: usize,
+    /// What all of it may take.
+    pub memory_limit: MemoryLimit,
     /// Service ports that have windows of their own; none if 0.
     pub port_values: usize,
     /// Where traffic comes from.

@@ -203,6 +203,11 @@ impl Pipeline {
         self.flush(watermark, false)
     }
 
+    /// Bytes of windows that are not due yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.summariser.bytes()
+    }
+
     /// All that is remembered from slice to slice, encoded: templates, flows that are going on, what the ledger knows. To be
     /// called right after a [`Flush`] was taken: windows are not in it.
     ///

@@ -149,6 +149,7 @@ impl Cluster {
             bucket: self.bucket,
             shards: SHARDS,
             key_limit: site.key_limit,
+            memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: site.port_values,
             sources: vec![site.source],
             ecs: site.ecs,

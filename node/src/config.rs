@@ -108,6 +108,8 @@ pub(crate) struct Collector {
     pub(crate) slice: Text<Slot>,
     /// Most windows held at once; beyond, traffic is charged to `(overflow)`.
     pub(crate) key_limit: usize,
+    /// Memory for windows, datagrams that wait, and slices: beyond, slices are cut early, datagrams dropped, counted.
+    pub(crate) memory_limit: Text<Size>,
     /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
     /// places); all others share the window `(other)`. 0: ports have no windows.
     pub(crate) port_values: usize,
@@ -302,6 +304,7 @@ impl Default for Collector {
             internal_networks: Vec::new(),
             slice: Text(Slot(Span::TEN_SECONDS)),
             key_limit: 1_000_000,
+            memory_limit: Text(Size(1 << 30)),
             port_values: 64,
             spool: "spikewatch.spool".into(),
             spool_budget: Text(Size(8 << 30)),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
-    SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+    MemoryLimit, SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
     source::file::Expected, spool::SpoolPlace,
 };
 use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
@@ -237,6 +237,7 @@ fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector
         bucket: config.cluster.bucket.0.0,
         shards: config.cluster.shards,
         key_limit: collector.key_limit,
+        memory_limit: MemoryLimit(collector.memory_limit.0.0),
         port_values: collector.port_values,
         sources: sources(collector),
         ecs: ecs(collector),

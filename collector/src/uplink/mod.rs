@@ -38,7 +38,7 @@ use self::{
     skew::Skews,
     store::{Begun, Store},
 };
-use crate::{metrics::Metrics, pipeline::Flush, spool};
+use crate::{memory_limit::MemoryLimit, metrics::Metrics, pipeline::Flush, spool};
 
 pub(crate) use self::store::SpoolOptions;
 
@@ -70,6 +70,8 @@ pub(crate) struct UplinkOptions {
     pub(crate) core: CoreOptions,
     /// Where what is not committed is kept; in memory, if none.
     pub(crate) spool: Option<SpoolOptions>,
+    /// What all of the collector may take.
+    pub(crate) memory: MemoryLimit,
 }
 
 impl Delivery {
@@ -151,8 +153,11 @@ pub(crate) async fn start(
     let (finished, watching) = watch::channel(false);
     let parting = options.spool.as_ref().map_or(Duration::ZERO, |spool| spool.parting);
     let Begun { core, store, first, checkpoint } = match options.spool {
-        None => Begun { core: Core::new(options.core), store: Store::memory(), first: Vec::new(), checkpoint: None },
-        Some(spool) => store::open(spool, options.core, &events, &metrics, seams).await?,
+        None => {
+            let store = Store::memory(options.memory);
+            Begun { core: Core::new(options.core), store, first: Vec::new(), checkpoint: None }
+        }
+        Some(spool) => store::open(spool, (options.core, options.memory), &events, &metrics, seams).await?,
     };
     // Without a spool there is nothing that could be saved in parting.
     let kind = if store.is_spool() { Kind::ROLE } else { Kind::BACKGROUND };
@@ -228,6 +233,11 @@ impl Uplink {
             self.on_core(Happened::Cut { start: slice.start, parts, stored }, Some(new));
         }
         self.store.end_group(checkpoint, durable);
+        // Most of it has been received, and will be counted: then the loss is taken back.
+        let bytes = self.store.too_much();
+        if bytes > 0 {
+            self.on_core(Happened::OverBudget { bytes }, None);
+        }
         self.on_core(Happened::Passed { time_ms: flush.watermark, last: flush.last }, None);
     }
 

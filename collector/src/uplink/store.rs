@@ -23,12 +23,11 @@ use super::{
     spooler::{Group, NewSlice, Order, Spooler, WAITING_GROUPS},
 };
 use crate::{
+    memory_limit::MemoryLimit,
     metrics::Metrics,
     spool::{self, Recovered, Spool, SpoolPlace, disk::Disk, file_layer::FileLayer},
 };
 
-/// What may be in memory besides the spool, bytes: some slices, so that what is delivered as it is cut is never read back.
-const CACHE: usize = 64 << 20;
 /// Groups for the spooler that may wait here before no more slices are taken.
 const MAX_WAITING: usize = 64;
 
@@ -53,6 +52,8 @@ pub(super) struct New {
 pub(super) struct Store {
     contents: Memory,
     spooler: Option<Orders>,
+    /// What contents may take where there is no spool.
+    most_bytes: usize,
 }
 
 /// The way to the spooler. The uplink must never wait for it, as it waits for the uplink.
@@ -66,6 +67,10 @@ struct Orders {
     synced: Ticket,
     /// What is being read. One slice at a time.
     reading: Option<SliceNo>,
+    /// Bytes of slices that are not known to be durable, by ticket; and how many there may be.
+    unwritten: VecDeque<(Ticket, usize)>,
+    unwritten_bytes: usize,
+    most_unwritten: usize,
 }
 
 impl Orders {
@@ -79,8 +84,8 @@ impl Orders {
 
 impl Store {
     /// One without a spool.
-    pub(super) fn memory() -> Self {
-        Self { contents: Memory::default(), spooler: None }
+    pub(super) fn memory(limit: MemoryLimit) -> Self {
+        Self { contents: Memory::default(), spooler: None, most_bytes: limit.slices(false) }
     }
 
     /// True if it has a spool.
@@ -93,10 +98,10 @@ impl Store {
         &self.contents
     }
 
-    /// What a slice takes in the spool is what it takes encoded, or less.
+    /// What a slice takes in the spool is what it takes encoded, or less; without one, what it takes in memory.
     pub(super) fn encode(&self, contents: Contents) -> (New, u64) {
         let payload = if self.is_spool() { contents.encode() } else { Vec::new() };
-        let stored = payload.len() as u64;
+        let stored = if self.is_spool() { payload.len() } else { contents.bytes() } as u64;
         (New { contents, payload }, stored)
     }
 
@@ -106,6 +111,10 @@ impl Store {
             Action::Append { ticket, lane, slice_no, start, bucket, parts, .. } => {
                 let New { contents, payload } = new.take()?;
                 self.contents.keep(slice_no, contents);
+                if let Some(spooler) = &mut self.spooler {
+                    spooler.unwritten.push_back((ticket, payload.len()));
+                    spooler.unwritten_bytes += payload.len();
+                }
                 let slice = NewSlice { slice_no, start, bucket, parts };
                 (ticket, Order::Append { ticket, lane, slice, payload })
             }
@@ -189,12 +198,21 @@ impl Store {
     pub(super) fn was_synced(&mut self, ticket: Ticket) {
         if let Some(spooler) = &mut self.spooler {
             spooler.synced = spooler.synced.max(ticket);
+            while let Some((_, bytes)) = spooler.unwritten.pop_front_if(|(written, _)| *written <= ticket) {
+                spooler.unwritten_bytes -= bytes;
+            }
         }
     }
 
     /// False while the disk is so slow that no more slices are taken.
     pub(super) fn has_room(&self) -> bool {
-        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_WAITING)
+        let fits = |spooler: &Orders| spooler.unwritten_bytes < spooler.most_unwritten;
+        self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_WAITING && fits(spooler))
+    }
+
+    /// Bytes of contents beyond what they may take where there is no spool.
+    pub(super) fn too_much(&self) -> u64 {
+        self.contents.bytes().saturating_sub(self.most_bytes) as u64
     }
 
     /// True if all is durable.
@@ -260,7 +278,7 @@ impl Opening {
 /// Opens the spool on the thread that will write it, and makes the core of what is in there.
 pub(super) async fn open(
     options: SpoolOptions,
-    core: CoreOptions,
+    (core, limit): (CoreOptions, MemoryLimit),
     events: &Mailbox<Event>,
     metrics: &Metrics,
     seams: &Seams,
@@ -304,7 +322,18 @@ pub(super) async fn open(
     };
     recovery::log(&recovered);
     let (core, first) = Core::recovered(core, recovery::lanes(&recovered));
-    let orders = Orders { sender, waiting: VecDeque::new(), group: None, written: 0, synced: 0, reading: None };
-    let store = Store { contents: Memory::bounded(CACHE), spooler: Some(orders) };
+    let orders = Orders {
+        sender,
+        waiting: VecDeque::new(),
+        group: None,
+        written: 0,
+        synced: 0,
+        reading: None,
+        unwritten: VecDeque::new(),
+        unwritten_bytes: 0,
+        most_unwritten: limit.unwritten(),
+    };
+    let contents = Memory::bounded(limit.slices(true));
+    let store = Store { contents, spooler: Some(orders), most_bytes: usize::MAX };
     Ok(Begun { core, store, first, checkpoint: recovered.checkpoint })
 }

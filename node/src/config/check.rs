@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use spikewatch_collector::MemoryLimit;
 use spikewatch_domain::shard::MAX_SHARDS;
 
 use super::{Config, Format, Source, SourceKind};
@@ -85,6 +86,12 @@ impl Faults {
         );
         let limit = collector.key_limit;
         self.unless(limit >= 100, "collector.key_limit", format!("{limit} must be at least 100"));
+        let (memory, least) = (collector.memory_limit.0.0, MemoryLimit::LEAST);
+        self.unless(
+            memory >= least,
+            "collector.memory_limit",
+            format!("{memory} must be at least {} MiB", least >> 20),
+        );
         let values = collector.port_values;
         self.unless(values <= 4_096, "collector.port_values", format!("{values} must be 0 to 4096"));
         let budget = collector.spool_budget.0;

@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 23] = [
+    let counters: [(Metric, Counted); 24] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -66,6 +66,7 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorOverflowed, |c| &c.overflowed),
         (Metric::CollectorValuesOverflowed, |c| &c.values_overflowed),
         (Metric::CollectorDropped, |c| &c.datagrams_dropped),
+        (Metric::CollectorCutEarly, |c| &c.cut_early),
         (Metric::CollectorRows, |c| &c.rows),
         (Metric::CollectorBatches, |c| &c.batches_sent),
         (Metric::CollectorStreams, |c| &c.streams),

@@ -64,6 +64,8 @@ metrics! {
     CollectorFaults = "spikewatch.collector.faults", "";
     /// Datagrams dropped because decoding could not keep up.
     CollectorDropped = "spikewatch.collector.datagrams_dropped", "";
+    /// Slices cut before their end because their windows took too much memory.
+    CollectorCutEarly = "spikewatch.collector.cut_early", "";
     /// Datagrams received by a listener.
     ListenerReceived = "spikewatch.collector.listener.received", "";
     /// Datagrams that the kernel dropped at a listener because they came faster than they were read.

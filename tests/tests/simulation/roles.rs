@@ -98,6 +98,7 @@ pub(crate) async fn collector(host: Arc<Host>, aggregators: Vec<String>, feed: F
             bucket: BUCKET,
             shards: SHAPE.shards,
             key_limit: 10_000,
+            memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: 0,
             sources: vec![SourceOptions::Channel(source)],
             ecs: EcsOptions::default(),

@@ -43,6 +43,8 @@ pub struct CoreOptions {
     pub max_kept: usize,
     /// Contents of committed slices are kept until they are [`Event::Forgotten`].
     pub keep_trimmed: bool,
+    /// Slices that were not sent can be merged; else they are only dropped.
+    pub merges: bool,
     /// A new incarnation begins when the oldest slice is that many buckets behind; never, if none.
     pub roll_after: Option<u32>,
 }
@@ -279,7 +281,8 @@ impl Core {
     /// The oldest incarnation gives first: what it has is the least urgent.
     fn over_budget(&mut self, bytes: u64, actions: &mut Vec<Action>) {
         let ticket = self.ticket + 1;
-        if !self.lanes.iter_mut().any(|lane| lane.coarsen(ticket, actions))
+        let merges = self.options.merges;
+        if !(merges && self.lanes.iter_mut().any(|lane| lane.coarsen(ticket, actions)))
             && let Some(lane) = self.lanes.iter_mut().find(|lane| !lane.slices.is_empty())
         {
             lane.drop_oldest(bytes, ticket, actions);
