@@ -1,7 +1,7 @@
 //! Two collectors, three aggregators, two detectors: each a process of its own, on ports that it keeps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
@@ -9,21 +9,10 @@ use std::{
     time::Duration,
 };
 
-use spikewatch_domain::key::Subject;
-use spikewatch_proto::{
-    convert::windows::{Row, read},
-    v1::{
-        Alert, AlertsQuery, CollectorsQuery, Progress, ProgressRequest, WindowsQuery, alerting_client::AlertingClient,
-        results_client::ResultsClient, roster_client::RosterClient,
-    },
-};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::{
-    namespaces::Namespaces,
-    traffic::{Counted, Key},
-};
+use crate::namespaces::Namespaces;
 
 /// Someone who can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,95 +183,10 @@ impl Cluster {
         panic!("the cluster did not come up:\n{}", self.logs());
     }
 
-    /// Waits until both collectors are in the roster, and all buckets up to that one are committed.
-    pub(crate) async fn committed(&self, bucket: u64) {
-        for _ in 0..300 {
-            if self.enrolled().await == Some(2) && self.frontier().await >= Some(bucket) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{bucket} was not committed but {:?}:\n{}", self.frontier().await, self.logs());
-    }
-
-    /// Waits until all buckets up to that one are scored.
-    pub(crate) async fn scored(&self, bucket: u64) {
-        for _ in 0..300 {
-            if self.progress().await.is_some_and(|progress| progress.scored_ms >= bucket) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{bucket} was not scored but {:?}:\n{}", self.progress().await, self.logs());
-    }
-
     /// Ends all in good order and returns their exit codes.
     pub(crate) fn stop(&mut self) -> Vec<Option<i32>> {
         self.running.keys().for_each(|member| self.signal(*member, "TERM"));
         std::mem::take(&mut self.running).into_values().map(|mut child| child.wait().unwrap().code()).collect()
-    }
-
-    /// All windows of hosts with their corrections, if a detector answers.
-    pub(crate) async fn windows(&self) -> Option<BTreeMap<Key, Counted>> {
-        let mut counted = BTreeMap::new();
-        for (bucket, row) in self.rows().await? {
-            let Subject::Address(host) = row.subject else { continue };
-            let key = (bucket, row.site?.as_str().to_owned(), host);
-            let before = counted.insert(key, (row.window.counters.events, row.window.counters.bytes_out));
-            assert_eq!(before, None, "a window comes once, its corrections merged in");
-        }
-        Some(counted)
-    }
-
-    /// Buckets and sites with windows that miss a member of the site.
-    pub(crate) async fn incomplete(&self) -> BTreeSet<(u64, String)> {
-        let rows = self.rows().await.unwrap();
-        let incomplete = rows.into_iter().filter(|(_, row)| row.incomplete);
-        incomplete.map(|(bucket, row)| (bucket, row.site.unwrap().as_str().to_owned())).collect()
-    }
-
-    /// Deltas to sealed buckets that were committed.
-    pub(crate) async fn corrections(&self) -> u64 {
-        self.progress().await.unwrap().corrections
-    }
-
-    /// All alerts in the order they were made, if a detector answers.
-    pub(crate) async fn alerts(&self) -> Option<Vec<Alert>> {
-        for number in 1..=2 {
-            let Some(channel) = self.channel(number).await else { continue };
-            let mut client = AlertingClient::new(channel).max_decoding_message_size(64 << 20);
-            let Ok(answer) = client.list_alerts(AlertsQuery::default()).await else { continue };
-            let (mut pages, mut all) = (answer.into_inner(), Vec::new());
-            while let Some(page) = pages.message().await.ok()? {
-                all.extend(page.alerts);
-            }
-            return Some(all);
-        }
-        None
-    }
-
-    /// How many collectors are in the roster, if a detector answers.
-    async fn enrolled(&self) -> Option<usize> {
-        for number in 1..=2 {
-            let Some(channel) = self.channel(number).await else { continue };
-            let Ok(answer) = RosterClient::new(channel).list_collectors(CollectorsQuery {}).await else { continue };
-            return Some(answer.into_inner().collectors.len());
-        }
-        None
-    }
-
-    /// All windows with their corrections, each with its bucket, if a detector answers.
-    pub(crate) async fn rows(&self) -> Option<Vec<(u64, Row)>> {
-        for number in 1..=2 {
-            let Some(mut client) = self.detector(number).await else { continue };
-            let Ok(answer) = client.list_windows(WindowsQuery::default()).await else { continue };
-            let (mut pages, mut all) = (answer.into_inner(), Vec::new());
-            while let Some(page) = pages.message().await.ok()? {
-                all.extend(read(&page.windows?).unwrap().into_iter().map(|row| (page.bucket_start_ms, row)));
-            }
-            return Some(all);
-        }
-        None
     }
 
     /// What everyone logged, for a failure's message.
@@ -290,24 +194,8 @@ impl Cluster {
         self.members.iter().map(|member| format!("== {member:?}\n{}", self.said(*member))).collect()
     }
 
-    async fn frontier(&self) -> Option<u64> {
-        self.progress().await.map(|progress| progress.frontier_ms).filter(|frontier| *frontier > 0)
-    }
-
-    async fn progress(&self) -> Option<Progress> {
-        for number in 1..=2 {
-            let Some(mut client) = self.detector(number).await else { continue };
-            let Ok(answer) = client.watch_progress(ProgressRequest {}).await else { continue };
-            return answer.into_inner().message().await.ok().flatten();
-        }
-        None
-    }
-
-    async fn detector(&self, number: usize) -> Option<ResultsClient<Channel>> {
-        Some(ResultsClient::new(self.channel(number).await?).max_decoding_message_size(64 << 20))
-    }
-
-    async fn channel(&self, number: usize) -> Option<Channel> {
+    /// To a detector, if it runs.
+    pub(crate) async fn channel(&self, number: usize) -> Option<Channel> {
         Channel::from_shared(self.address(Member::Detector(number))).unwrap().connect().await.ok()
     }
 

@@ -183,8 +183,10 @@ async fn whoever_is_killed_windows_and_alerts_are_those_of_a_quiet_run() {
 
     let last = logs.written().keys().map(|(bucket, _, _)| *bucket).max().unwrap();
     tokio::join!(killed.scored(last), quiet.scored(last));
-    // An execution of the rule comes after.
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    // The execution of the rule that comes next has looked at all of them.
+    let interval_ms = 10_000;
+    let due = interval_ms - Clock::system().now_ms() % interval_ms;
+    tokio::time::sleep(Duration::from_millis(due + 2_000)).await;
     let (by_killed, by_quiet) = (alerts(&killed).await, alerts(&quiet).await);
     assert_eq!(by_killed, by_quiet, "alerts of the killed run and of the quiet one\n{}", said());
     for site in [1, 2] {

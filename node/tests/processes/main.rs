@@ -1,6 +1,7 @@
 //! A cluster of real processes on PostgreSQL, killed one after the other, kept away, cut off: what is counted in the end is
 //! what was sent.
 
+mod answers;
 mod cluster;
 mod killed;
 mod logs;
