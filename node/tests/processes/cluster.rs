@@ -167,8 +167,7 @@ impl Cluster {
 
     /// Stops it where it is, or lets it go on.
     pub(crate) fn signal(&self, member: Member, signal: &str) {
-        let sent = Command::new("kill").args(["-s", signal, &self.running[&member].id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send(&self.running[&member], signal);
     }
 
     /// Waits until both collectors are listening and the shards are open.
@@ -183,10 +182,20 @@ impl Cluster {
         panic!("the cluster did not come up:\n{}", self.logs());
     }
 
-    /// Ends all in good order and returns their exit codes.
+    /// Ends all in good order, those first who have something to hand on, and returns their exit codes.
     pub(crate) fn stop(&mut self) -> Vec<Option<i32>> {
-        self.running.keys().for_each(|member| self.signal(*member, "TERM"));
-        std::mem::take(&mut self.running).into_values().map(|mut child| child.wait().unwrap().code()).collect()
+        let mut codes = Vec::new();
+        let kinds: [fn(&Member) -> bool; 3] = [
+            |member| matches!(member, Member::Collector(_)),
+            |member| matches!(member, Member::Aggregator(_)),
+            |_| true,
+        ];
+        for is_next in kinds {
+            let next: BTreeMap<_, _> = self.running.extract_if(.., |member, _| is_next(member)).collect();
+            next.values().for_each(|child| send(child, "TERM"));
+            codes.extend(next.into_values().map(|mut child| child.wait().unwrap().code()));
+        }
+        codes
     }
 
     /// What everyone logged, for a failure's message.
@@ -283,6 +292,11 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
+}
+
+fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn named(member: Member) -> (&'static str, usize) {

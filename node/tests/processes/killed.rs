@@ -19,7 +19,7 @@ use spikewatch_tests::postgres::{PostgresServer, Stop};
 
 use crate::{
     cluster::{ALL, Cluster, Intake, Member},
-    logs::{Key, LOUD, Logs},
+    logs::{HOSTS, Key, LOUD, Logs},
     random::Random,
     seed,
     traffic::BUCKET_MS,
@@ -57,9 +57,10 @@ async fn teach(clusters: [&mut Cluster; 2], logs: &mut Logs) {
     let now = Clock::system().now_ms() / BUCKET_MS * BUCKET_MS;
     let begin = now - (HISTORY + 1) * BUCKET_MS;
     let buckets = |range: std::ops::Range<u64>| range.map(move |number| begin + number * BUCKET_MS);
-    // The first bucket closes when something of a later one is known.
-    let first = [1, 2].map(|site| logs.recorded(site, "first", buckets(0..2)));
-    let history = [1, 2].map(|site| logs.recorded(site, "history", buckets(2..HISTORY)));
+    // A host of its own, as of what comes before both are known it is chance what is late, and so not learnt. The first
+    // bucket closes when something of a later one is known.
+    let first = [1, 2].map(|site| logs.recorded((site, "first"), 100..=100, buckets(0..2)));
+    let history = [1, 2].map(|site| logs.recorded((site, "history"), HOSTS, buckets(2..HISTORY)));
     let patterns = [1, 2].map(|site| logs.pattern(site));
     let steps = [
         (first.map(Intake::Once), begin),

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     net::IpAddr,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,10 +20,12 @@ use crate::{random::Random, traffic::BUCKET_MS};
 /// Time between two writes, ms.
 const TICK_MS: u64 = 100;
 /// Hosts of a site. Each begins about one connection a second.
-const HOSTS: u64 = 8;
+pub(crate) const HOSTS: RangeInclusive<u64> = 1..=8;
 /// The host of each site that begins so many more in every tick of the spike.
 pub(crate) const LOUD: u64 = 3;
 const SPIKE: u64 = 60;
+/// Peers of whoever is loud, more than a window lists, and of others.
+const PEERS: [u64; 2] = [60, 6];
 
 const HEADER: &str = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n\
     #fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\torig_ip_bytes\tresp_ip_bytes\torig_pkts\tresp_pkts\n";
@@ -52,13 +54,18 @@ impl Logs {
         &self.written
     }
 
-    /// A file with regular connections in these buckets, each in the bucket's first second.
-    pub(crate) fn recorded(&mut self, site: usize, name: &str, buckets: impl Iterator<Item = u64>) -> PathBuf {
+    /// A file with regular connections of some hosts in these buckets, each in the bucket's first second.
+    pub(crate) fn recorded(
+        &mut self,
+        (site, name): (usize, &str),
+        hosts: RangeInclusive<u64>,
+        buckets: impl Iterator<Item = u64>,
+    ) -> PathBuf {
         let path = self.folder.path().join(format!("{name}{site}.{}", ["log", "ndjson"][site - 1]));
         let mut lines = if site == 1 { HEADER.to_owned() } else { String::new() };
         for bucket in buckets {
             for tick in 0..BUCKET_MS / TICK_MS {
-                self.regular(site, bucket + tick * 10, &mut lines);
+                self.regular(site, bucket + tick * 10, hosts.clone(), &mut lines);
             }
         }
         fs::write(&path, lines).unwrap();
@@ -96,9 +103,9 @@ impl Logs {
         let now = Clock::system().now_ms();
         let path = self.log(site);
         let mut lines = if site == 1 && !path.exists() { HEADER.to_owned() } else { String::new() };
-        self.regular(site, now, &mut lines);
+        self.regular(site, now, HOSTS, &mut lines);
         if self.spike.contains(&now) {
-            (0..SPIKE).for_each(|_| self.connection(site, now, LOUD, 60, &mut lines));
+            (0..SPIKE).for_each(|_| self.connection(site, now, LOUD, PEERS[0], &mut lines));
         }
         // A buffer is written where it is full, not where a line ends.
         let (one, other) = lines.split_at(lines.len() / 2);
@@ -106,11 +113,11 @@ impl Logs {
         append(&path, other);
     }
 
-    /// What a site does in a tick.
-    fn regular(&mut self, site: usize, at: u64, lines: &mut String) {
-        for host in 1..=HOSTS {
+    /// What these hosts of a site do in a tick.
+    fn regular(&mut self, site: usize, at: u64, hosts: RangeInclusive<u64>, lines: &mut String) {
+        for host in hosts {
             if self.random.below(1_000 / TICK_MS) == 0 {
-                self.connection(site, at, host, 6, lines);
+                self.connection(site, at, host, PEERS[1], lines);
             }
         }
     }
