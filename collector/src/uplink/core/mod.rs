@@ -177,14 +177,7 @@ impl Core {
     }
 
     /// What is kept is behind by the time since it was cut: who reads old logs is not behind with them.
-    fn cut(
-        &mut self,
-        start: EventMillis,
-        parts: Vec<CutPart>,
-        stored: u64,
-        now_ms: u64,
-        actions: &mut Vec<Action>,
-    ) {
+    fn cut(&mut self, start: EventMillis, parts: Vec<CutPart>, stored: u64, now_ms: u64, actions: &mut Vec<Action>) {
         let span = self.options.bucket;
         let bucket = span.floor(start);
         let Some(live) = self.lanes.last_mut().filter(|_| !parts.is_empty()) else { return };

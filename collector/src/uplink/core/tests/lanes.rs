@@ -87,7 +87,7 @@ fn the_last_word_of_back_fill_covers_all_it_had() {
 fn all_incarnations_come_back_after_a_restart() {
     let live = RecoveredLane { incarnation: [9; 16], ..RecoveredLane::default() };
     let (core, _) = Core::recovered(options(), vec![spool::recovered(), live]);
-    let mut bench = Bench { core, held: false, written: 0 };
+    let mut bench = Bench { core, held: false, written: 0, now: 0 };
     assert_eq!(bench.core.lanes().collect::<Vec<_>>(), [0, 1]);
     let hello = bench.connect(1);
     assert!(matches!(said(&hello)[..], [Said::Hello(hello)] if hello.draining == [vec![7; 16]]));
