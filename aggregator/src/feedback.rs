@@ -90,6 +90,11 @@ impl Feedback {
         self.wake.notify_one();
     }
 
+    /// Rows whose credit was not given back yet.
+    pub(crate) fn rows(&self) -> u64 {
+        self.pending().rows
+    }
+
     /// Waits until there is something to tell.
     pub(crate) async fn changed(&self) {
         self.wake.notified().await;

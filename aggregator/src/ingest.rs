@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often withheld credit is looked at again.
 const CREDIT_RETRY: Duration = Duration::from_millis(250);
 
+/// How long what shards have to tell is gathered.
+const GATHER: Duration = Duration::from_millis(5);
+
 type Out = mpsc::Sender<Result<v1::AggregatorMessage, Status>>;
 
 /// The service that collectors call.
@@ -126,11 +129,18 @@ async fn greet(
 
 /// Sends what shards have to tell, and credit while there is memory.
 async fn write(shared: &Shared, feedback: &Feedback, shape: &Shape, out: &Out) -> Result<(), Status> {
+    // Small credits would cost a message a batch.
+    let enough = shared.options.credit_rows / 4;
+    let mut withheld = false;
     loop {
-        let _ = tokio::time::timeout(CREDIT_RETRY, feedback.changed()).await;
-        // Small credits would cost a message a batch.
-        let enough = shared.options.credit_rows / 4;
-        let least_rows = if shared.pressure.may_credit(feedback.stream) { enough } else { u64::MAX };
+        match withheld {
+            true => drop(tokio::time::timeout(CREDIT_RETRY, feedback.changed()).await),
+            false => feedback.changed().await,
+        }
+        // So that all shards that a slice goes to are answered in one message.
+        tokio::time::sleep(GATHER).await;
+        withheld = feedback.rows() >= enough && !shared.pressure.may_credit(feedback.stream);
+        let least_rows = if withheld { u64::MAX } else { enough };
         for message in feedback.take(least_rows, shape, shared.seams.clock.now_ms()) {
             if out.send(Ok(v1::AggregatorMessage { message: Some(message) })).await.is_err() {
                 return Ok(());

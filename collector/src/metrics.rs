@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     fault::{Fault, Reason},
+    source::intake::body::LineFault,
     spool::Counts,
 };
 
@@ -143,15 +144,26 @@ impl Metrics {
 
     /// Counts a fault; `place` says where in the source. The first defect of its kind is logged.
     pub fn fault(&self, source: &str, place: impl FnOnce() -> String, fault: &Fault) {
+        self.faults_of_a_kind(source, place, fault, 1);
+    }
+
+    /// Counts the faults of a parcel's lines.
+    pub(crate) fn line_faults(&self, source: &str, counted: &BTreeMap<Reason, (u64, LineFault)>) {
+        for (count, LineFault { line, fault }) in counted.values() {
+            self.faults_of_a_kind(source, || format!("line {line} of a body"), fault, *count);
+        }
+    }
+
+    fn faults_of_a_kind(&self, source: &str, place: impl FnOnce() -> String, fault: &Fault, times: u64) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((count, _)) = faults.get_mut(&(source.to_owned(), fault.reason)) {
-            *count += 1;
+            *count += times;
             return;
         }
         let source = if faults.len() < MAX_EXAMPLES { source } else { "(other sources)" };
         let entry = faults.entry((source.to_owned(), fault.reason)).or_insert_with(|| (0, String::new()));
-        entry.0 += 1;
-        if entry.0 == 1 {
+        entry.0 += times;
+        if entry.1.is_empty() {
             entry.1 = format!("{}: {}", place(), fault.detail);
             if !fault.reason.is_ordinary() {
                 tracing::warn!(source, reason = fault.reason.label(), first = entry.1, "input could not be used");

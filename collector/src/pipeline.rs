@@ -203,6 +203,12 @@ impl Pipeline {
         self.flush(watermark, false)
     }
 
+    /// What there is of a slice that can't wait for its end. It promises nothing, not even again what was promised: sources
+    /// that are read behind the clock may have said less.
+    pub fn cut_early(&mut self) -> Flush {
+        self.flush(0, false)
+    }
+
     /// Bytes of windows that are not due yet.
     pub(crate) fn bytes(&self) -> usize {
         self.summariser.bytes()

@@ -8,7 +8,9 @@ use spikewatch_collector::{
     Datagram, MemoryLimit, Options, SourceOptions, SpoolOptions,
     charge::Aliases,
     log::ecs::EcsOptions,
+    metrics::Metrics,
     networks::InternalNetworks,
+    pipeline::{Flush, Pipeline, PipelineOptions},
     spool::{self, Owner, Shape, Spool, SpoolPlace, memory::Memory},
 };
 use spikewatch_domain::{key::Subject, span::Span};
@@ -37,15 +39,11 @@ fn datagram(now_ms: u64, hosts: std::ops::Range<u32>) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slices_are_cut_early_and_nothing_is_lost() {
-    let seams = Seams::new(Clock::system(), Entropy::seeded(1));
-    let disk = Memory::new(1);
-    let (datagrams, source) = mpsc::channel(64);
-    let options = Options {
+/// A collector that keeps all in memory, of which it may take the least, and whose aggregator is not there.
+fn options(source: mpsc::Receiver<Datagram>) -> Options {
+    Options {
         site: "berlin".parse().unwrap(),
         name: "edge".into(),
-        // Nobody is there: all stays in the spool.
         aggregators: vec!["http://127.0.0.1:1".into()],
         networks: InternalNetworks::default(),
         aliases: Aliases::new(),
@@ -57,15 +55,24 @@ async fn slices_are_cut_early_and_nothing_is_lost() {
         port_values: 0,
         sources: vec![SourceOptions::Channel(source)],
         ecs: EcsOptions::default(),
-        spool: Some(SpoolOptions {
-            place: SpoolPlace::Memory(disk.handle()),
-            budget_bytes: 1 << 30,
-            keep_trimmed: Duration::from_secs(3_600),
-            parting: Duration::from_millis(100),
-        }),
+        spool: None,
         tap: None,
         event_clock: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slices_are_cut_early_and_nothing_is_lost() {
+    let seams = Seams::new(Clock::system(), Entropy::seeded(1));
+    let disk = Memory::new(1);
+    let (datagrams, source) = mpsc::channel(64);
+    let spool = SpoolOptions {
+        place: SpoolPlace::Memory(disk.handle()),
+        budget_bytes: 1 << 30,
+        keep_trimmed: Duration::from_secs(3_600),
+        parting: Duration::from_millis(100),
     };
+    let options = Options { spool: Some(spool), ..options(source) };
     let (handle, _) = spikewatch_collector::start(options, &seams).await.unwrap();
     let now = Clock::system().now_ms();
     for first in (0..HOSTS).step_by(RECORDS as usize) {
@@ -94,4 +101,80 @@ async fn slices_are_cut_early_and_nothing_is_lost() {
     assert_eq!(events.remove(&Subject::Site), Some(u64::from(HOSTS)));
     assert_eq!(events.len(), HOSTS as usize);
     assert!(events.values().all(|events| *events == 1));
+}
+
+/// Followed files may be behind the clock, and what is promised of a slice cut early would hold for their lines too.
+#[test]
+fn a_slice_that_is_cut_early_promises_nothing_and_what_follows_goes_on() {
+    let options = PipelineOptions {
+        site: "berlin".parse().unwrap(),
+        networks: InternalNetworks::default(),
+        aliases: Aliases::new(),
+        slice: Span::TEN_SECONDS,
+        bucket: Span::QUARTER_HOUR,
+        shards: 8,
+        key_limit: 1_000,
+        port_values: 0,
+    };
+    let mut pipeline = Pipeline::new(options, Metrics::default());
+    let events = |flush: &Flush| -> u64 {
+        let rows = flush.slices.iter().flat_map(|cut| &cut.rows);
+        rows.filter(|row| row.1 == Subject::Site).map(|row| row.2.counters.events).sum()
+    };
+    let begin = Span::QUARTER_HOUR.floor(Clock::system().now_ms());
+    assert!(pipeline.advance(begin).is_none());
+    assert_eq!(pipeline.advance(begin + 10_000).unwrap().watermark, begin + 10_000);
+    let take = |pipeline: &mut Pipeline, ms: u64, hosts| {
+        pipeline.datagram([192, 0, 2, 1].into(), begin + ms, &datagram(begin + ms, hosts), &mut Vec::new());
+    };
+    take(&mut pipeline, 12_000, 0..30);
+    let early = pipeline.cut_early();
+    assert_eq!((early.watermark, events(&early)), (0, 30));
+    take(&mut pipeline, 15_000, 0..20);
+    let rest = pipeline.advance(begin + 20_000).unwrap();
+    assert_eq!((rest.watermark, events(&rest)), (begin + 20_000, 20));
+}
+
+/// Plays one bucket after another to a collector without a spool; tells the records that came in and those it gave up.
+async fn without_a_spool(recorded: bool) -> (u64, u64) {
+    let (clock, event_clock) = Clock::event();
+    let clock = if recorded { clock } else { Clock::system() };
+    let seams = Seams::new(clock, Entropy::seeded(1));
+    let (datagrams, source) = mpsc::channel(64);
+    let options = Options { event_clock: recorded.then_some(event_clock), ..options(source) };
+    let (handle, _) = spikewatch_collector::start(options, &seams).await.unwrap();
+    let begin = Span::QUARTER_HOUR.floor(Clock::system().now_ms());
+    let counters = handle.metrics().counters();
+    for bucket in 0..3 {
+        let time_ms = begin + bucket * Span::QUARTER_HOUR.millis();
+        for first in (0..HOSTS / 3).step_by(RECORDS as usize) {
+            let payload = datagram(time_ms, first..first + RECORDS);
+            datagrams.send(Datagram { exporter: [192, 0, 2, 1].into(), time_ms, payload }).await.unwrap();
+        }
+    }
+    while counters.records.load(Relaxed) < u64::from(HOSTS) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    if !recorded {
+        while counters.spool_dropped_events.load(Relaxed) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let told = (counters.slices.load(Relaxed), counters.spool_dropped_events.load(Relaxed));
+    seams.tasks.shutdown(Duration::from_secs(20)).await;
+    told
+}
+
+/// What is played can wait until somebody takes it; what is live can't.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_recorded_traffic_nothing_is_given_up_for_the_memory_limit() {
+    let (slices, given_up) = without_a_spool(true).await;
+    assert!(slices >= 2, "{slices} slices");
+    assert_eq!(given_up, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_traffic_without_a_spool_keeps_what_came_last() {
+    let (_, given_up) = without_a_spool(false).await;
+    assert!((1..=2 * u64::from(HOSTS)).contains(&given_up), "{given_up} events given up");
 }

@@ -35,7 +35,7 @@ use spikewatch_proto::convert::{
 
 pub use content::{Content, Windows};
 pub(crate) use early::Tripping;
-use member::{Member, Standing};
+use member::{Holdup, Member, Standing};
 pub use message::{Action, Commit, Event, Lane, Message, Part, StreamId, Unbinding};
 use seal::Parcel;
 use stream::Stream;
@@ -83,6 +83,10 @@ pub struct Core<W> {
     open: BTreeMap<EventMillis, BTreeMap<EventMillis, Slot<W>>>,
     /// Corrections that may go out at once.
     late: BTreeMap<EventMillis, Slot<W>>,
+    /// Bytes of both.
+    open_bytes: usize,
+    /// Whom the next seal was last seen to wait for.
+    holdup: Holdup,
     /// Sites that lost something to a disk budget, by bucket.
     lost: BTreeSet<(EventMillis, SiteName)>,
     frozen: VecDeque<Parcel<W>>,
@@ -119,6 +123,8 @@ impl<W: Content> Core<W> {
             bound: BTreeMap::new(),
             open: BTreeMap::new(),
             late: BTreeMap::new(),
+            open_bytes: 0,
+            holdup: Holdup::default(),
             lost: BTreeSet::new(),
             frozen: VecDeque::new(),
             in_flight: None,
@@ -148,9 +154,7 @@ impl<W: Content> Core<W> {
     /// Bytes of all contents that are not committed, parked ones excepted.
     #[must_use]
     pub fn held(&self) -> Held {
-        let slots = self.open.values().flat_map(BTreeMap::values).chain(self.late.values());
-        let open: usize = slots.flat_map(BTreeMap::values).map(Content::bytes).sum();
-        Held { open: open as u64, sealed: self.sealed_bytes as u64 }
+        Held { open: self.open_bytes as u64, sealed: self.sealed_bytes as u64 }
     }
 
     /// True if nothing is in flight and nothing sealed waits to be sent.

@@ -90,11 +90,11 @@ impl<W: Content> Core<W> {
     }
 
     /// The time before which all buckets can be sealed.
-    fn sealable(&self, now_ms: u64) -> EventMillis {
+    fn sealable(&mut self, now_ms: u64) -> EventMillis {
         if !self.has_members() || self.streams.len() < self.config.expected_collectors {
             return self.sealed_until;
         }
-        let least = self.waited(now_ms).map(|(_, passed)| passed).min().unwrap_or(0);
+        let least = self.least_passed(now_ms);
         if self.config.event_time {
             return least;
         }
@@ -158,7 +158,13 @@ impl<W: Content> Core<W> {
         };
         self.sealed_until = until;
         self.frozen.push_back(parcel);
+        self.open_bytes = self.bytes_of_open();
         self.forget_streams();
+    }
+
+    fn bytes_of_open(&self) -> usize {
+        let slots = self.open.values().flat_map(BTreeMap::values).chain(self.late.values());
+        slots.flat_map(BTreeMap::values).map(Content::bytes).sum()
     }
 
     /// Keeps the contents of streams that are not resumed: their pairs stay, so that a commit must not count them yet.

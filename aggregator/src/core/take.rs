@@ -142,7 +142,10 @@ impl<W: Content> Core<W> {
         } else {
             self.open.entry(self.sealed_until.max(passed)).or_default().entry(bucket).or_default()
         };
-        slot.entry(of.clone()).or_default().absorb(content);
+        let merged = slot.entry(of.clone()).or_default();
+        let before = merged.bytes();
+        merged.absorb(content);
+        self.open_bytes = (self.open_bytes + merged.bytes()).saturating_sub(before);
     }
 
     /// Applies what waited, after a seal made room.

@@ -1,6 +1,6 @@
 //! How fast a cluster of real processes gets over a death or a planned move, and what very many streams cost.
 //!
-//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS]`
+//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS]]]`
 
 mod moves;
 mod process;
@@ -17,14 +17,14 @@ fn program() -> PathBuf {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let number = words.get(1).and_then(|word| word.parse().ok());
+    let number = |at: usize, otherwise| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(otherwise);
     // As many blocking threads as there may be collectors in this process.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(4_096).build();
     let runtime = runtime.expect("a runtime");
     match words.first().map(String::as_str) {
-        Some("moves") => runtime.block_on(moves::run(number.unwrap_or(10_000))),
-        Some("streams") => runtime.block_on(streams::run(number.unwrap_or(1_000))),
-        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS]"),
+        Some("moves") => runtime.block_on(moves::run(number(1, 10_000))),
+        Some("streams") => runtime.block_on(streams::run(number(1, 1_000), number(2, 1_000), number(3, 10))),
+        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE]]]"),
     }
     runtime.shutdown_background();
 }

@@ -1,29 +1,35 @@
-//! Very many collectors, each with a real stream to the aggregator and a thousand hosts of its own, all of them in this
-//! process; the aggregator and the detector are processes that share the machine with it.
+//! Very many collectors, each with a real stream to the aggregator and hosts of its own, all of them in this process; the aggregator and the detector are processes that share the machine with it.
 
-use std::{fs, net::UdpSocket, time::Duration};
+use std::{fs, time::Duration};
 
 use spikewatch_actors::{Seams, clock::Clock, entropy::Entropy};
-use spikewatch_collector::{Options, SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks};
+use spikewatch_collector::{
+    Datagram, Options, SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+};
 use spikewatch_domain::span::Span;
 use spikewatch_proto::v1::{Progress, ProgressRequest, results_client::ResultsClient};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::{
     process::{Process, Used, own, ports},
     traffic::{RECORDS, datagram},
 };
 
-/// Of each collector.
-const HOSTS: u32 = 1_000;
 const SHARDS: u32 = 64;
-const SLICE: Span = Span::TEN_SECONDS;
 const BUCKET_MS: u64 = 60_000;
-/// Slices that are measured; in each every host is active.
-const SLICES: u32 = 12;
+/// What is measured: in each slice every host is active.
+const MEASURED_S: u32 = 120;
+
+/// How long the detector may take over what it is waited for.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs it and prints a table.
-pub(crate) async fn run(collectors: u32) {
+pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32) {
+    let slice = Span::from_seconds(u64::from(slice_s)).expect("seconds that divide a minute");
+    let slices = MEASURED_S / slice_s;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [detector, aggregator] = ports();
     let shape = format!("[cluster]\nbucket = \"{}s\"\nshards = {SHARDS}\n", BUCKET_MS / 1_000);
@@ -42,25 +48,34 @@ pub(crate) async fn run(collectors: u32) {
     until(&detector, |_| true).await;
 
     let seams = Seams::new(Clock::system(), Entropy::seeded(1));
-    let mut handles = Vec::new();
+    let (mut handles, mut sources) = (Vec::new(), Vec::new());
     for number in 0..collectors {
-        let options = options(number, format!("http://127.0.0.1:{aggregator}"));
+        let (source, played) = mpsc::channel(64);
+        let options = options(number, slice, format!("http://127.0.0.1:{aggregator}"), played);
         let (handle, _) = spikewatch_collector::start(options, &seams).await.expect("a collector starts");
         handles.push(handle);
+        sources.push(source);
     }
-    let addresses: Vec<_> = handles.iter().map(|handle| handle.listeners()[0].address()).collect();
     sleep(Duration::from_secs(10)).await;
 
     let before = [own(), merging.used(), detecting.used()];
     let (loopback, begun) = (loopback_bytes(), Instant::now());
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let clock = Clock::system();
-    let every = Duration::from_millis(SLICE.millis()) / collectors;
-    for turn in 0..SLICES * collectors {
-        let address = addresses[(turn % collectors) as usize];
-        for first in (0..HOSTS).step_by(RECORDS as usize) {
-            let hosts = first..HOSTS.min(first + RECORDS);
-            socket.send_to(&datagram(clock.now_ms(), hosts), address).expect("loopback takes it");
+    let every = Duration::from_millis(slice.millis()) / collectors;
+    for turn in 0..slices * collectors {
+        let source = &sources[(turn % collectors) as usize];
+        for first in (0..hosts).step_by(RECORDS as usize) {
+            let time_ms = clock.now_ms();
+            let payload = datagram(time_ms, first..hosts.min(first + RECORDS));
+            let exporter = [10, 0, 0, 254].into();
+            source.send(Datagram { exporter, time_ms, payload }).await.expect("the collector runs");
+        }
+        if (turn + 1) % (collectors * slices.div_ceil(12)) == 0 {
+            eprintln!(
+                "slice {} of {slices} sent after {:.0} s",
+                (turn + 1) / collectors,
+                begun.elapsed().as_secs_f64()
+            );
         }
         sleep_until(begun + every * (turn + 1)).await;
     }
@@ -74,10 +89,10 @@ pub(crate) async fn run(collectors: u32) {
     let records = read(|counters| counters.records.load(std::sync::atomic::Ordering::Relaxed));
     let summaries = read(|counters| counters.rows.load(std::sync::atomic::Ordering::Relaxed));
     println!(
-        "{collectors} collectors with a stream each, {} hosts, {SHARDS} shards, slices of 10 s, buckets of 60 s: {records} \
-         records of {} sent, {summaries} host summaries, {} windows committed, {} series, {wall_s:.0} s in all",
-        collectors * HOSTS,
-        SLICES * collectors * HOSTS,
+        "{collectors} collectors with a stream each, {} hosts, {SHARDS} shards, slices of {slice_s} s, buckets of 60 s: \
+         {records} records of {} sent, {summaries} host summaries, {} windows committed, {} series, {wall_s:.0} s in all",
+        collectors * hosts,
+        slices * collectors * hosts,
         progress.windows,
         progress.series,
     );
@@ -90,7 +105,7 @@ pub(crate) async fn run(collectors: u32) {
     }
     let moved = loopback_bytes() - loopback;
     println!(
-        "bytes over loopback, exports included: {} MiB, {:.0} a host summary; store {} MiB",
+        "bytes over loopback: {} MiB, {:.0} a host summary; store {} MiB",
         moved >> 20,
         moved as f64 / summaries as f64,
         fs::metadata(&store).map_or(0, |meta| meta.len()) >> 20
@@ -102,20 +117,21 @@ fn row(name: &str, before: Used, after: Used, summaries: u64) {
     println!("| {name} | {cpu_s:.1} | {:.2} | {} |", cpu_s * 1e6 / summaries as f64, after.peak_mib);
 }
 
-fn options(number: u32, aggregator: String) -> Options {
+fn options(number: u32, slice: Span, aggregator: String, played: mpsc::Receiver<Datagram>) -> Options {
     Options {
         site: format!("site{number}").parse().expect("a name"),
         name: format!("collector{number}"),
         aggregators: vec![aggregator],
         networks: InternalNetworks::default(),
         aliases: Aliases::new(),
-        slice: SLICE,
+        slice,
         bucket: Span::from_seconds(BUCKET_MS / 1_000).expect("a span"),
         shards: SHARDS,
         key_limit: 100_000,
         memory_limit: spikewatch_collector::MemoryLimit::default(),
         port_values: 0,
-        sources: vec![SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into(), receive_buffer: 1 << 20 }],
+        // Nor a thousand sockets.
+        sources: vec![SourceOptions::Channel(played)],
         ecs: EcsOptions::default(),
         // What is measured is the streams, not a thousand spools on one disk.
         spool: None,
@@ -124,15 +140,24 @@ fn options(number: u32, aggregator: String) -> Options {
     }
 }
 
-/// Waits until this holds of what the detector has done.
+/// Waits until this holds of what the detector has done; says now and then how far that is.
 async fn until(detector: &str, holds: impl Fn(&Progress) -> bool) -> Progress {
+    let limit = Instant::now() + PATIENCE;
+    let mut said = Instant::now();
     loop {
+        assert!(Instant::now() < limit, "it takes more than {} minutes", PATIENCE.as_secs() / 60);
         if let Ok(mut client) = ResultsClient::connect(detector.to_owned()).await
             && let Ok(answer) = client.watch_progress(ProgressRequest {}).await
             && let Ok(Some(progress)) = answer.into_inner().message().await
-            && holds(&progress)
         {
-            return progress;
+            if holds(&progress) {
+                return progress;
+            }
+            if said.elapsed() > Duration::from_secs(10) {
+                said = Instant::now();
+                let (committed, scored) = (progress.frontier_ms / 1000, progress.scored_ms / 1000);
+                eprintln!("committed up to {committed}, scored up to {scored}, {} windows", progress.windows);
+            }
         }
         sleep(Duration::from_millis(200)).await;
     }

@@ -1,6 +1,6 @@
 //! The lines of a parcel → records, and what is wrong with the rest. Pure.
 
-use std::io::Read as _;
+use std::{collections::BTreeMap, io::Read as _};
 
 use flate2::read::MultiGzDecoder;
 use spikewatch_domain::record::{EventMillis, FlowRecord};
@@ -38,8 +38,10 @@ pub(crate) struct LineFault {
 pub(crate) struct Lines {
     pub(crate) records: Vec<FlowRecord>,
     pub(crate) tally: Tally,
-    /// The first ones.
+    /// The first ones of those that are told.
     pub(crate) faults: Vec<LineFault>,
+    /// All of them: how many for each reason, and the first.
+    pub(crate) counted: BTreeMap<Reason, (u64, LineFault)>,
 }
 
 /// Why nothing of a body can be used.
@@ -100,6 +102,7 @@ pub(crate) fn read(body: &[u8], expected: Expected, ecs: &EcsOptions, now_ms: Ev
 
 impl Lines {
     fn fault(&mut self, fault: LineFault) {
+        self.counted.entry(fault.fault.reason).or_insert_with(|| (0, fault.clone())).0 += 1;
         if fault.fault.reason.is_ordinary() {
             self.tally.ignored += 1;
             return;
@@ -170,6 +173,8 @@ mod tests {
         let bad = "nonsense\n".repeat(TOLD_FAULTS * 2) + &zeek("1700000000");
         let lines = read_auto(&bad).unwrap();
         assert_eq!((lines.faults.len(), lines.tally.rejected), (TOLD_FAULTS, 2 * TOLD_FAULTS as u32));
+        let (count, first) = &lines.counted[&Reason::BadLine];
+        assert_eq!((*count, first.line), (2 * TOLD_FAULTS as u64, 1), "those that aren't told are counted");
     }
 
     #[test]

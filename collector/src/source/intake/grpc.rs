@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Desk, Handed, Refused,
-    body::TOLD_FAULTS,
+    body::{LineFault, TOLD_FAULTS},
     parcel::{Tag, Taken, Tally},
 };
 use crate::{
@@ -248,9 +248,9 @@ impl Reader {
                 Metrics::add(&self.metrics.counters().lines, u64::from(accepted + ignored + rejected));
                 let mut decoded = Decoded { records: read.lines.records, at_ms: read.at_ms, ..Decoded::default() };
                 decoded.tally = read.lines.tally;
-                for fault in read.lines.faults {
-                    self.fault(&mut decoded.faults, || format!("line {}", fault.line), &fault.fault);
-                }
+                self.metrics.line_faults(&self.name(), &read.lines.counted);
+                let told = read.lines.faults.into_iter();
+                decoded.faults = told.map(|LineFault { line, fault }| format!("line {line}: {fault}")).collect();
                 decoded
             }
             Err(error) => {
@@ -267,7 +267,11 @@ impl Reader {
         if told.len() < TOLD_FAULTS {
             told.push(format!("{}: {fault}", place()));
         }
-        self.metrics.fault(&format!("grpc {}", self.client), &place, fault);
+        self.metrics.fault(&self.name(), &place, fault);
+    }
+
+    fn name(&self) -> String {
+        format!("grpc {}", self.client)
     }
 }
 

@@ -226,10 +226,8 @@ impl Door {
             );
         })?;
         let (tally, faults) = (read.lines.tally, read.lines.faults);
+        self.metrics.line_faults(&self.name, &read.lines.counted);
         Metrics::add(&self.metrics.counters().lines, u64::from(tally.accepted + tally.ignored + tally.rejected));
-        for LineFault { line, fault } in &faults {
-            self.metrics.fault(&self.name, || format!("line {line} of a body"), fault);
-        }
         if tally.accepted == 0 {
             // Nothing of it counts, so there is nothing to wait for.
             let unreadable = tally.ignored == 0 && tally.rejected > 0;
@@ -304,3 +302,6 @@ fn respond(status: StatusCode, answer: &Answer) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
+
+#[cfg(test)]
+mod tests;
