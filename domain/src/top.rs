@@ -153,32 +153,33 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
     /// Adds all of `other`; `ours_cut`/`theirs_cut` say whether the lists have lost entries before. Returns true if an
     /// entry was lost now. An id that one cut list lacks may have weighed as much there as that list's lightest.
     pub fn merge(&mut self, ours_cut: bool, other: &Self, theirs_cut: bool) -> bool {
+        const { assert!(N <= 64) };
         let floor = |cut: bool, top: &Self| {
             let least = top.entries.iter().map(Tally::weight).min();
             least.filter(|_| cut).map_or(0, in_units)
         };
         let (our_floor, their_floor) = (floor(ours_cut, self), floor(theirs_cut, other));
-        let ours = self.entries.len();
-        let mut met = vec![false; ours];
-        for theirs in &other.entries {
-            match self.entries.iter().take(ours).position(|tally| tally.id == theirs.id) {
+        // A bit for each entry of ours that theirs has, and for each of theirs that ours lacks: no list is longer than 64.
+        let (mut met, mut new) = (0u64, 0u64);
+        for (place, theirs) in other.entries.iter().enumerate() {
+            match self.entries.iter().position(|tally| tally.id == theirs.id) {
                 Some(at) => {
-                    met[at] = true;
+                    met |= 1 << at;
                     self.entries[at].add(u64::from(theirs.events), theirs.bytes());
                     self.entries[at].inherit(theirs.inherited);
                 }
-                None => {
-                    self.entries.reserve_exact(1);
-                    let mut tally = theirs.clone();
-                    tally.inherit(our_floor);
-                    self.entries.push(tally);
-                }
+                None => new |= 1 << place,
             }
         }
-        for (tally, met) in self.entries.iter_mut().zip(met) {
-            if !met {
-                tally.inherit(their_floor);
-            }
+        if their_floor > 0 {
+            let unmet = self.entries.iter_mut().enumerate().filter(|(at, _)| met >> at & 1 == 0);
+            unmet.for_each(|(_, tally)| tally.inherit(their_floor));
+        }
+        self.entries.reserve_exact(new.count_ones() as usize);
+        for (_, theirs) in other.entries.iter().enumerate().filter(|(place, _)| new >> place & 1 == 1) {
+            let mut tally = theirs.clone();
+            tally.inherit(our_floor);
+            self.entries.push(tally);
         }
         let lost = self.entries.len() > N;
         if lost {
@@ -195,6 +196,12 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
         let mut list = Vec::with_capacity(entries.len().min(N));
         list.extend(entries.take(N));
         Self { entries: list }
+    }
+
+    /// As [`Top::restored`], into the memory that this list has; what it held is gone.
+    pub fn restore(&mut self, entries: impl ExactSizeIterator<Item = Tally<I>>) {
+        self.entries.clear();
+        self.entries.extend(entries.take(N));
     }
 
     /// Bytes on the heap, not counting what ids own.

@@ -7,7 +7,7 @@ use std::{
 
 use spikewatch_domain::{key::Subject, window::Window};
 use spikewatch_proto::{
-    convert::windows::{Columns, push},
+    convert::windows::{Columns, RowRef, push},
     v1,
 };
 
@@ -56,9 +56,25 @@ impl Merged {
         }
     }
 
+    /// Adds a row; `read` is memory to read it in.
+    fn add_row(&mut self, row: &RowRef<'_>, read: &mut Window) {
+        match self.by_subject.get_mut(&row.subject) {
+            None => self.add(row.subject.clone(), row.window()),
+            Some(window) => {
+                let before = window.memory();
+                row.read(read);
+                window.merge(read);
+                self.bytes = (self.bytes + window.memory()).saturating_sub(before);
+            }
+        }
+    }
+
     fn add_all(&mut self, windows: Windows) {
         match windows {
-            Windows::Columns(columns) => columns.iter().for_each(|row| self.add(row.subject.clone(), row.window())),
+            Windows::Columns(columns) => {
+                let mut read = Window::default();
+                columns.iter().for_each(|row| self.add_row(&row, &mut read));
+            }
             Windows::Merged(merged) => {
                 merged.by_subject.into_iter().for_each(|(subject, window)| self.add(subject, window))
             }

@@ -162,7 +162,7 @@ impl<W: Content> Core<W> {
         self.forget_streams();
     }
 
-    fn bytes_of_open(&self) -> usize {
+    pub(super) fn bytes_of_open(&self) -> usize {
         let slots = self.open.values().flat_map(BTreeMap::values).chain(self.late.values());
         slots.flat_map(BTreeMap::values).map(Content::bytes).sum()
     }

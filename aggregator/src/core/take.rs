@@ -1,5 +1,7 @@
 //! What a stream says: taken now, or once there is room.
 
+use std::collections::btree_map::Entry;
+
 use spikewatch_domain::record::EventMillis;
 use spikewatch_proto::convert::cluster::Incarnation;
 
@@ -142,10 +144,15 @@ impl<W: Content> Core<W> {
         } else {
             self.open.entry(self.sealed_until.max(passed)).or_default().entry(bucket).or_default()
         };
-        let merged = slot.entry(of.clone()).or_default();
-        let before = merged.bytes();
-        merged.absorb(content);
-        self.open_bytes = (self.open_bytes + merged.bytes()).saturating_sub(before);
+        let (before, now) = match slot.entry(of.clone()) {
+            Entry::Vacant(place) => (0, place.insert(content).bytes()),
+            Entry::Occupied(mut place) => {
+                let before = place.get().bytes();
+                place.get_mut().absorb(content);
+                (before, place.get().bytes())
+            }
+        };
+        self.open_bytes = (self.open_bytes + now).saturating_sub(before);
     }
 
     /// Applies what waited, after a seal made room.

@@ -29,7 +29,8 @@ impl Content for Bag {
     }
 
     fn bytes(&self) -> usize {
-        self.0.len() * 100
+        // An empty one takes something, too.
+        50 + self.0.len() * 100
     }
 }
 

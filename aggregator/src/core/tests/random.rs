@@ -87,7 +87,9 @@ impl World {
     }
 
     fn event(&mut self, event: Event<Bag>) {
-        for action in self.bench.core.on(event, self.bench.now_ms) {
+        let actions = self.bench.core.on(event, self.bench.now_ms);
+        assert_eq!(self.bench.core.open_bytes, self.bench.core.bytes_of_open());
+        for action in actions {
             match action {
                 Action::Commit(commit) => self.commits.push(commit),
                 Action::Trim { stream, pair } if !self.deaf => self.trim(stream, pair),

@@ -1,10 +1,12 @@
 //! One row as it lies in its columns.
 
+use std::net::IpAddr;
+
 use spikewatch_domain::{
     distinct::Distinct,
     key::Subject,
     top::{Tally, Top},
-    window::{Counters, Names, Overflow, Peer, Service, TOP_NAMES, TOP_PEERS, TOP_SERVICES, Window},
+    window::{Counters, Names, Overflow, Peer, Service, TOP_NAMES, Window},
 };
 
 use super::rows::Weights;
@@ -20,8 +22,8 @@ pub struct RowRef<'a> {
     pub counters: Counters,
     /// A member of its site is missing.
     pub incomplete: bool,
-    pub(super) peers: Listed<'a, Peer, TOP_PEERS>,
-    pub(super) services: Listed<'a, Service, TOP_SERVICES>,
+    pub(super) peers: Listed<'a, u8>,
+    pub(super) services: Listed<'a, u32>,
     /// Of peers and of ports.
     pub(super) overflow: Option<[&'a [u8]; 2]>,
     /// Users and processes.
@@ -44,15 +46,20 @@ impl RowRef<'_> {
     /// The window itself.
     #[must_use]
     pub fn window(&self) -> Window {
+        let mut window = Window::default();
+        self.read(&mut window);
+        window
+    }
+
+    /// Reads the window into the memory that another one has; what that held is gone.
+    pub fn read(&self, window: &mut Window) {
+        window.counters = self.counters;
+        self.peers.read(&mut window.peers);
+        self.services.read(&mut window.services);
         let overflow = |[peers, ports]: [&[u8]; 2]| Overflow { peers: distinct(peers), ports: distinct(ports) };
+        window.overflow = self.overflow.map(|bytes| Box::new(overflow(bytes)));
         let names = |[users, processes]: &[NameList<'_>; 2]| Names { users: users.top(), processes: processes.top() };
-        Window {
-            counters: self.counters,
-            peers: self.peers.top(),
-            services: self.services.top(),
-            overflow: self.overflow.map(|bytes| Box::new(overflow(bytes))),
-            names: self.names.as_ref().map(|lists| Box::new(names(lists))),
-        }
+        window.names = self.names.as_ref().map(|lists| Box::new(names(lists)));
     }
 }
 
@@ -61,19 +68,44 @@ fn distinct(bytes: &[u8]) -> Distinct {
     Distinct::decode(bytes).unwrap_or_default()
 }
 
-/// A list of contributors.
-#[derive(Debug, Clone)]
-pub(super) struct Listed<'a, I, const N: usize> {
-    /// The first `count` of them are listed; they differ.
-    pub(super) ids: [I; N],
+/// A list of contributors where it came in: checked, so that reading it again can't fail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed<'a, T> {
+    /// How the ids are written.
+    pub(super) ids: &'a [T],
     pub(super) count: usize,
     pub(super) weights: Weights<'a>,
 }
 
-impl<I: Ord + Copy, const N: usize> Listed<'_, I, N> {
-    fn top(&self) -> Top<I, N> {
-        top(self.ids.iter().take(self.count).copied(), self.weights)
+impl Listed<'_, u8> {
+    fn read<const N: usize>(&self, into: &mut Top<Peer, N>) {
+        let mut ids = self.ids;
+        let ids = (0..self.count).map(|_| next_peer(&mut ids).unwrap_or(Peer([0; 16])));
+        into.restore(tallies(ids, self.weights));
     }
+}
+
+impl Listed<'_, u32> {
+    fn read<const N: usize>(&self, into: &mut Top<Service, N>) {
+        let none = Service { port: 0, protocol: 0 };
+        into.restore(tallies(self.ids.iter().map(|packed| unpack(*packed).unwrap_or(none)), self.weights));
+    }
+}
+
+/// The next peer of a list, each after its length; none if its bytes are no address.
+pub(super) fn next_peer(rest: &mut &[u8]) -> Option<Peer> {
+    let (length, after) = rest.split_first()?;
+    let (bytes, after) = after.split_at_checked(usize::from(*length))?;
+    *rest = after;
+    match bytes.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        _ => bytes.try_into().ok().map(Peer),
+    }
+}
+
+/// A service as it is written: its protocol over its port.
+pub(super) fn unpack(packed: u32) -> Option<Service> {
+    Some(Service { protocol: u8::try_from(packed >> 16).ok()?, port: packed as u16 })
 }
 
 /// Users, or processes.
@@ -98,18 +130,14 @@ impl NameList<'_> {
     }
 
     fn top(&self) -> Top<Box<str>, TOP_NAMES> {
-        top(self.names.iter().map(|name| name.as_str().into()), self.weights)
+        Top::restored(tallies(self.names.iter().map(|name| name.as_str().into()), self.weights))
     }
 }
 
-fn top<I: Ord + Clone, const N: usize>(
+fn tallies<I>(
     ids: impl ExactSizeIterator<Item = I>,
     (events, bytes, inherited): Weights<'_>,
-) -> Top<I, N> {
+) -> impl ExactSizeIterator<Item = Tally<I>> {
     let entries = ids.zip(events.iter().zip(bytes)).enumerate();
-    Top::restored(
-        entries.map(|(at, (id, (events, bytes)))| {
-            Tally::new(id, *events, *bytes, inherited.get(at).copied().unwrap_or(0))
-        }),
-    )
+    entries.map(|(at, (id, (events, bytes)))| Tally::new(id, *events, *bytes, inherited.get(at).copied().unwrap_or(0)))
 }

@@ -1,17 +1,15 @@
 //! All columns side by side, walked row by row. Every column is consumed to its exact end, and what a row holds is
 //! checked before it is given out.
 
-use std::net::IpAddr;
-
 use spikewatch_domain::{
     distinct::Distinct,
     key::{SiteName, Subject},
-    window::{Counters, Peer, Service},
+    window::{Counters, Peer, Service, TOP_PEERS, TOP_SERVICES},
 };
 
 use super::{
     ESTIMATED, INCOMPLETE, Invalid, MAX_CONTRIBUTOR_NAME_BYTES, MAX_ROWS, NAMES, OVERFLOW,
-    row::{Listed, NameList, RowRef},
+    row::{Listed, NameList, RowRef, next_peer, unpack},
 };
 use crate::v1;
 
@@ -254,31 +252,29 @@ impl<'a> Rows<'a> {
         ((index as usize) < known).then_some(index).ok_or_else(problem)
     }
 
-    fn peers<const N: usize>(&mut self, cut: bool) -> Result<Listed<'a, Peer, N>, Invalid> {
+    fn peers(&mut self, cut: bool) -> Result<Listed<'a, u8>, Invalid> {
         let count = *self.peer_count.one()? as usize;
-        let mut ids = [Peer([0; 16]); N];
+        let begin = self.peers.rest;
+        let mut known = [Peer([0; 16]); TOP_PEERS];
         for place in 0..count {
-            let bytes = self.peers.sized()?;
-            let four: Result<[u8; 4], _> = bytes.try_into();
-            let sixteen: Result<[u8; 16], _> = bytes.try_into();
-            let peer = match (four, sixteen) {
-                (Ok(octets), _) => IpAddr::from(octets).into(),
-                (_, Ok(octets)) => Peer(octets),
-                _ => return Err(Invalid::new("Windows.peers", format!("an address of {} bytes", bytes.len()))),
-            };
-            list(&mut ids, place, peer, "Windows.peers")?;
+            let mut bytes = self.peers.rest;
+            let length = self.peers.sized()?.len();
+            let peer = next_peer(&mut bytes)
+                .ok_or_else(|| Invalid::new("Windows.peers", format!("an address of {length} bytes")))?;
+            list(&mut known, place, peer, "Windows.peers")?;
         }
+        let (ids, _) = begin.split_at(begin.len() - self.peers.rest.len());
         Ok(Listed { ids, count, weights: self.peer_lists.take(count, cut)? })
     }
 
-    fn services<const N: usize>(&mut self, cut: bool) -> Result<Listed<'a, Service, N>, Invalid> {
+    fn services(&mut self, cut: bool) -> Result<Listed<'a, u32>, Invalid> {
         let count = *self.service_count.one()? as usize;
-        let mut ids = [Service { port: 0, protocol: 0 }; N];
-        for place in 0..count {
-            let packed = *self.services.one()?;
-            let protocol = u8::try_from(packed >> 16)
-                .map_err(|_| Invalid::new("Windows.services", format!("protocol {} is over 255", packed >> 16)))?;
-            list(&mut ids, place, Service { protocol, port: packed as u16 }, "Windows.services")?;
+        let ids = self.services.take(count)?;
+        let mut known = [Service { port: 0, protocol: 0 }; TOP_SERVICES];
+        for (place, packed) in ids.iter().enumerate() {
+            let service = unpack(*packed)
+                .ok_or_else(|| Invalid::new("Windows.services", format!("protocol {} is over 255", packed >> 16)))?;
+            list(&mut known, place, service, "Windows.services")?;
         }
         Ok(Listed { ids, count, weights: self.service_lists.take(count, cut)? })
     }

@@ -29,7 +29,7 @@ fn zeek(seams: &Seams) -> String {
 /// Sends these bytes of a body that is said to be so long; the answer.
 async fn post(address: SocketAddr, body: &str, length: usize) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!("POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("POST /v1/records HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all((head + body).as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
