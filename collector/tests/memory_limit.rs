@@ -147,19 +147,23 @@ async fn without_a_spool(recorded: bool) -> (u64, u64) {
     let counters = handle.metrics().counters();
     for bucket in 0..3 {
         let time_ms = begin + bucket * Span::QUARTER_HOUR.millis();
-        for first in (0..HOSTS / 3).step_by(RECORDS as usize) {
+        let of_bucket = bucket as u32 * (HOSTS / 3);
+        for first in (of_bucket..of_bucket + HOSTS / 3).step_by(RECORDS as usize) {
             let payload = datagram(time_ms, first..first + RECORDS);
             datagrams.send(Datagram { exporter: [192, 0, 2, 1].into(), time_ms, payload }).await.unwrap();
         }
     }
-    while counters.records.load(Relaxed) < u64::from(HOSTS) {
+    let is_done = || {
+        let gave_up = counters.spool_dropped_events.load(Relaxed) > 0;
+        counters.records.load(Relaxed) >= u64::from(HOSTS) && (recorded || gave_up)
+    };
+    for _ in 0..3_000 {
+        if is_done() {
+            break;
+        }
         sleep(Duration::from_millis(10)).await;
     }
-    if !recorded {
-        while counters.spool_dropped_events.load(Relaxed) == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
+    assert!(is_done(), "waited in vain");
     let told = (counters.slices.load(Relaxed), counters.spool_dropped_events.load(Relaxed));
     seams.tasks.shutdown(Duration::from_secs(20)).await;
     told

@@ -358,7 +358,7 @@ impl Uplink {
                     self.reach();
                 }
                 Action::Drained { .. } => self.reach(),
-                Action::Alarm(alarm) => tracing::error!("{alarm}"),
+                Action::Alarm(alarm) => self.store.alarm(&alarm, &self.metrics),
                 Action::Roll => events.extend(self.store.roll(self.seams.entropy.bytes16())),
                 other => written = self.store.write(other, new).or(written),
             }

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Event,
     contents::{Contents, Memory},
-    core::{Action, Core, CoreOptions, Event as Happened, SliceNo, Ticket},
+    core::{Action, Alarm, Core, CoreOptions, Event as Happened, SliceNo, Ticket},
     recovery,
     spooler::{Group, NewSlice, Order, Spooler, WAITING_GROUPS},
 };
@@ -208,6 +208,15 @@ impl Store {
     pub(super) fn has_room(&self) -> bool {
         let fits = |spooler: &Orders| spooler.unwritten_bytes < spooler.most_unwritten;
         self.spooler.as_ref().is_none_or(|spooler| spooler.waiting.len() < MAX_WAITING && fits(spooler))
+    }
+
+    /// Says it, and counts what was given up; a spool counts that itself.
+    pub(super) fn alarm(&self, alarm: &Alarm, metrics: &Metrics) {
+        tracing::error!("{alarm}");
+        if let (Alarm::Dropped { slices, lost }, None) = (alarm, &self.spooler) {
+            Metrics::add(&metrics.counters().spool_dropped, *slices as u64);
+            Metrics::add(&metrics.counters().spool_dropped_events, lost.events);
+        }
     }
 
     /// Bytes of contents beyond what they may take where there is no spool.
