@@ -20,9 +20,18 @@ pub enum Function {
     HighSum,
     /// Different peers or ports.
     HighDistinctCount,
+    /// What all measures of a host say together: the rarest of them, and many small packets or connections. Not Elastic's.
+    Activity,
+    /// What leaves a host for peers that it did not know for a week. Not Elastic's.
+    Exfiltration,
 }
 
 impl Function {
+    /// The measure of a joint function's records where nothing else is said.
+    fn shows_in(self) -> Measure {
+        if self == Self::Exfiltration { Measure::BytesOut } else { Measure::Events }
+    }
+
     /// Its name in documents and configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -30,6 +39,8 @@ impl Function {
             Self::HighCount => "high_count",
             Self::HighSum => "high_sum",
             Self::HighDistinctCount => "high_distinct_count",
+            Self::Activity => "activity",
+            Self::Exfiltration => "exfiltration",
         }
     }
 
@@ -39,7 +50,16 @@ impl Function {
         Side::High
     }
 
+    /// True of those that look at several measures of a host.
+    #[must_use]
+    pub fn is_joint(self) -> bool {
+        matches!(self, Self::Activity | Self::Exfiltration)
+    }
+
     fn fits(self, measure: Measure) -> bool {
+        if self.is_joint() {
+            return measure == self.shows_in();
+        }
         match measure {
             Measure::Events | Measure::Denied => self == Self::HighCount,
             Measure::BytesOut | Measure::BytesIn | Measure::PacketsOut | Measure::PacketsIn => self == Self::HighSum,
@@ -156,6 +176,8 @@ impl Job {
             Self::builtin("high_packets_in_by_host", Measure::PacketsIn, HighSum, host),
             Self::builtin("high_distinct_peers_by_host", Measure::DistinctPeers, HighDistinctCount, host),
             Self::builtin("high_distinct_ports_by_host", Measure::DistinctPeerPorts, HighDistinctCount, host),
+            Self::builtin("host_activity", Measure::Events, Function::Activity, host),
+            Self::builtin("host_exfiltration", Measure::BytesOut, Function::Exfiltration, host),
         ]
     }
 
@@ -195,7 +217,8 @@ impl Job {
             return Err(invalid(
                 "function",
                 function.name(),
-                "high_count for events and denied, high_sum for bytes and packets, high_distinct_count for the rest",
+                "high_count for events and denied, high_sum for bytes and packets, high_distinct_count for peers and ports, \
+                 activity for events, exfiltration for bytes_out",
             ));
         }
         let split = match split.as_str() {
@@ -205,6 +228,10 @@ impl Job {
                 None => return Err(invalid("split", name, "global, host, site, country, asn or port")),
             },
         };
+        if function.is_joint() && split != Split::By(Dimension::Host) {
+            let split = split.dimension().map_or("global", Dimension::name);
+            return Err(invalid("split", split, "host: joint evidence is that of one host"));
+        }
         let distinct = matches!(measure, Measure::DistinctPeers | Measure::DistinctPeerPorts);
         if distinct && matches!(split, Split::By(Dimension::Country | Dimension::Asn | Dimension::Port)) {
             let split = split.dimension().map_or("", Dimension::name);

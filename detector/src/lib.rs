@@ -14,6 +14,7 @@ pub mod commit;
 mod committer;
 pub mod execution;
 pub mod job;
+pub mod joint;
 pub mod leader;
 mod metrics;
 pub mod prepare;

@@ -8,20 +8,24 @@ use super::{
     kind::{Kind, Likely},
     quantity::{amount, bytes, count, time},
 };
+use crate::job::Function;
 
 pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
     let record = finding.record;
     let (who, did) = (who(record), did(record.measure));
     let amount = |value| amount(record.measure, value);
+    let to_new_peers = record.function == Function::Exfiltration.name();
+    let (to, usual) = match to_new_peers {
+        true => (" to peers that it had not met for a week", format!("a usual day reaches {}", amount(record.upper))),
+        false => ("", format!("95 % of values lie between {} and {}", amount(record.lower), amount(record.upper))),
+    };
     let mut text = format!(
-        "{who} {did} {} in the {} from {}; {} {} typical (95 % of values lie between {} and {})",
+        "{who} {did} {}{to} in the {} from {}; {} {} typical ({usual})",
         amount(record.actual),
         record.bucket_span,
         time(record.bucket_start),
         amount(record.typical),
         if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" },
-        amount(record.lower),
-        amount(record.upper),
     );
     if let Some(factor) = factor(record) {
         text.push_str(&format!(", so {} times as much", count(factor)));
@@ -35,8 +39,14 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
         Kind::Exfiltration => text.push_str(" It looks like exfiltration."),
         kind => text.push_str(&format!(" It looks like a {}.", kind.name())),
     }
-    for (field, label) in [("site", "Sites"), ("peer", "Top peers"), ("service", "Services"), ("process", "Processes")]
-    {
+    let fields = [
+        ("site", "Sites"),
+        ("new_peer", "New peers"),
+        ("peer", "Top peers"),
+        ("service", "Services"),
+        ("process", "Processes"),
+    ];
+    for (field, label) in fields {
         let named: Vec<String> =
             record.contributors.iter().filter(|contributor| contributor.field == field).take(3).map(named).collect();
         if !named.is_empty() {

@@ -51,6 +51,7 @@ fn record() -> AnomalyRecord {
             companion(Measure::Events, 43.0, 40.0, 1.0),
             companion(Measure::DistinctPeers, 2.0, 2.0, 0.0),
         ],
+        parts: Vec::new(),
     }
 }
 

@@ -26,7 +26,7 @@ pub enum DecodeError {
     #[error("baseline state has version {0}, this program reads version {VERSION}")]
     Version(u8),
     /// Too short or too long.
-    #[error("baseline state has {0} bytes instead of {LENGTH}")]
+    #[error("baseline state has {0} bytes, which is not its length")]
     Length(usize),
     /// Damaged.
     #[error("baseline state is damaged: {0} is out of range")]
@@ -71,7 +71,7 @@ macro_rules! for_each_field {
 }
 
 /// A number with a fixed little-endian form.
-trait Stored: Copy {
+pub(crate) trait Stored: Copy {
     fn write(self, out: &mut Vec<u8>);
     fn read(bytes: &mut &[u8]) -> Option<Self>;
 }
@@ -91,6 +91,15 @@ macro_rules! stored {
     )*};
 }
 stored!(u8, i8, u16, i16, u32, i32, i64, f32);
+
+impl Stored for bool {
+    fn write(self, out: &mut Vec<u8>) {
+        u8::from(self).write(out);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        u8::read(bytes).map(|byte| byte != 0)
+    }
+}
 
 impl Compact {
     /// The stored form.

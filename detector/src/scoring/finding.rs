@@ -11,10 +11,15 @@ use spikewatch_proto::convert::results::{AnomalyRecord, Companion, Contributor};
 
 use super::{
     LEAST_SCORE, contributors,
+    joint::parts,
     judge::{Judge, Verdict},
     table::Input,
 };
-use crate::{baseline::multi_bucket_impact, job::Split};
+use crate::{
+    baseline::{multi_bucket_impact, record_score},
+    job::{Function, Job, Split},
+    joint::Evidence,
+};
 
 /// From this score on, a record carries the other measures of its window.
 const EXPLAIN_FROM: f64 = 25.0;
@@ -36,6 +41,8 @@ pub(super) struct Judged<'a> {
     pub(super) verdicts: &'a [Verdict],
     /// If it is late: the verdicts on what was known of it before.
     pub(super) before: Option<&'a [Verdict]>,
+    /// Joint evidence, where there are joint jobs.
+    pub(super) joint: Option<&'a Evidence>,
 }
 
 impl Judged<'_> {
@@ -67,15 +74,24 @@ impl Judged<'_> {
         companions: &[Companion],
         contributors: impl FnOnce() -> Vec<Contributor>,
     ) -> Option<AnomalyRecord> {
-        let evidence = verdict.prediction.bounded();
-        // After a spike the run of buckets stays unusual for a while, though this one is not.
-        if verdict.actual - evidence.typical < judge.job.minimum_effect {
-            return None;
-        }
         let others =
             companions.iter().filter(|companion| companion.job != judge.job.id && verdict.score >= EXPLAIN_FROM);
+        let others = others.cloned().collect();
+        let record = self.describe(judge, verdict, others, contributors);
+        // After a spike the run of buckets stays unusual for a while, though this one is not.
+        (verdict.actual - record.typical >= judge.job.minimum_effect).then_some(record)
+    }
+
+    fn describe(
+        &self,
+        judge: &Judge,
+        verdict: &Verdict,
+        companions: Vec<Companion>,
+        contributors: impl FnOnce() -> Vec<Contributor>,
+    ) -> AnomalyRecord {
+        let evidence = verdict.prediction.bounded();
         let Input { name, subject, .. } = self.input;
-        Some(AnomalyRecord {
+        AnomalyRecord {
             job: judge.job.id.clone(),
             bucket_start: self.start,
             bucket_span: self.span,
@@ -99,7 +115,28 @@ impl Judged<'_> {
             early: false,
             buckets_seen: verdict.buckets,
             contributors: contributors(),
-            companions: others.cloned().collect(),
+            companions,
+            parts: self.joint.map_or_else(Vec::new, parts),
+        }
+    }
+
+    /// The record of a joint job, with the numbers of the measure that it shows in. `l`: -log10 of the probability.
+    pub(super) fn joint_record(&self, judge: &Judge, verdict: &Verdict, job: &Job, l: f64) -> Option<AnomalyRecord> {
+        let score = record_score(l);
+        let companions = if score >= EXPLAIN_FROM { self.companions() } else { Vec::new() };
+        let contributors = || {
+            let own = contributors::of(self.input.window);
+            self.input.extra.iter().cloned().chain(own).collect()
+        };
+        let record = self.describe(judge, verdict, companions, contributors);
+        let effect = if job.function == Function::Activity { judge.job.minimum_effect } else { f64::NEG_INFINITY };
+        (record.actual - record.typical >= effect).then(|| AnomalyRecord {
+            job: job.id.clone(),
+            function: job.function.name().to_owned(),
+            record_score: score,
+            initial_record_score: score,
+            probability: libm::exp10(-l).clamp(0.0, 1.0),
+            ..record
         })
     }
 

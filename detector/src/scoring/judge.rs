@@ -4,6 +4,7 @@ use spikewatch_domain::{span::Span, window::Window};
 
 use super::{
     fleet::Fleet,
+    joint::Says,
     state::{JudgeState, Unreadable},
 };
 use crate::{
@@ -85,10 +86,11 @@ impl Judge {
         model.learn(prediction);
     }
 
-    /// Learns that there was nothing in the bucket that starts at `t` (s).
-    pub(super) fn learn_silence(&mut self, model: &mut Compact, t: i64) {
+    /// Learns that there was nothing in the bucket that starts at `t` (s). Returns what that was against the forecast.
+    pub(super) fn learn_silence(&mut self, model: &mut Compact, t: i64) -> Says {
         let prediction = self.foresee(model, t, Value::ZERO);
         self.learn(model, &prediction);
+        Says::from(&prediction)
     }
 
     /// The least value that scores `threshold` in the bucket that starts at `t` (s) and is as large as the job wants;

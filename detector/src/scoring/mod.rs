@@ -8,6 +8,7 @@ mod contributors;
 mod early;
 mod finding;
 mod fleet;
+mod joint;
 mod judge;
 mod late;
 mod series;

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use rapidhash::fast::GlobalState;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 
-use crate::baseline::Compact;
+use crate::{baseline::Compact, joint::Host};
 
 /// Keys of one block: the models never move, however many keys there are.
 const BLOCK: usize = 256;
@@ -19,6 +19,8 @@ pub(super) struct Known {
     subject: Subject,
     /// Start of the last bucket with a window of it.
     pub(super) seen: EventMillis,
+    /// What joint jobs keep of it, where there are such.
+    pub(super) host: Option<Box<Host>>,
 }
 
 #[derive(Debug)]
@@ -46,9 +48,16 @@ impl SeriesSet {
     }
 
     /// Adds a key whose models start as `fresh`, one per job.
-    pub(super) fn add(&mut self, site: u32, subject: &Subject, seen: EventMillis, fresh: &[Compact]) -> usize {
+    pub(super) fn add(
+        &mut self,
+        site: u32,
+        subject: &Subject,
+        seen: EventMillis,
+        fresh: &[Compact],
+        host: Option<Host>,
+    ) -> usize {
         let number = self.known.len();
-        self.known.push(Known { site, subject: subject.clone(), seen });
+        self.known.push(Known { site, subject: subject.clone(), seen, host: host.map(Box::new) });
         if number.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK * self.jobs));
         }
@@ -122,7 +131,7 @@ mod tests {
         let model = |number: u32, job: u32| Compact::new(f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
-            set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)]);
+            set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)], None);
         }
         set.forget(10);
         let kept: Vec<u32> = (0..600).filter(|number| number % 3 != 0 && *number <= 590).collect();
@@ -138,7 +147,7 @@ mod tests {
         assert_eq!(set.iter_mut().count(), kept.len());
         set.forget(100);
         assert_eq!((set.len(), set.iter_mut().count()), (0, 0));
-        set.add(1, &subject(7), 200, &[model(7, 0), model(7, 1)]);
+        set.add(1, &subject(7), 200, &[model(7, 0), model(7, 1)], None);
         assert_eq!(set.find(1, &subject(7)), Some(0));
     }
 }

@@ -8,9 +8,10 @@ use prost::Message;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 
 use super::{Scoring, sites::Sites, table::Table};
+use crate::joint::Host;
 
 /// Version of the whole encoding.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Keys of one part: with six jobs about 22 MB before compression.
 const KEYS: usize = 2048;
 
@@ -52,6 +53,15 @@ pub(super) struct TableState {
     pub(super) keys: u64,
     #[prost(message, repeated, tag = "3")]
     pub(super) judges: Vec<JudgeState>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) joint: Option<JointState>,
+}
+
+/// What the joint jobs have learnt over all hosts.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct JointState {
+    #[prost(uint64, repeated, tag = "1")]
+    pub(super) rates: Vec<u64>,
 }
 
 /// What one job has learnt over all its series.
@@ -81,6 +91,9 @@ pub(super) struct KeysState {
     /// All models of all keys, one after the other.
     #[prost(bytes = "vec", tag = "5")]
     models: Vec<u8>,
+    /// What the joint jobs keep of all keys ([`Host::to_bytes`]), likewise; empty without such jobs.
+    #[prost(bytes = "vec", tag = "6")]
+    hosts: Vec<u8>,
 }
 
 /// One key as it is stored.
@@ -89,19 +102,22 @@ pub(super) struct StoredKey<'a> {
     pub(super) subject: Subject,
     pub(super) seen: EventMillis,
     pub(super) models: &'a [u8],
+    /// Empty without joint jobs.
+    pub(super) host: &'a [u8],
 }
 
 /// The keys of one table.
 fn parts(table: &Table, number: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
     (0..table.keys()).step_by(KEYS).map(move |first| {
         let mut part = KeysState { table: number, ..KeysState::default() };
-        table.store_keys(first..first + KEYS, |site, subject, seen, models| {
+        table.store_keys(first..first + KEYS, |site, subject, seen, models, host| {
             let mut bytes = Vec::new();
             subject.encode(&mut bytes);
             part.site.push(site);
             part.subject.push(bytes);
             part.seen.push(seen);
             part.models.extend_from_slice(models);
+            part.hosts.extend_from_slice(host);
         });
         part.encode_to_vec()
     })
@@ -138,14 +154,20 @@ impl Scoring {
         let part = KeysState::decode(bytes).map_err(Unreadable::because)?;
         let table = self.tables.get_mut(part.table as usize).ok_or_else(|| Unreadable::because("no such table"))?;
         let keys = part.site.len();
-        if part.subject.len() != keys || part.seen.len() != keys || keys == 0 || !part.models.len().is_multiple_of(keys)
+        if part.subject.len() != keys
+            || part.seen.len() != keys
+            || keys == 0
+            || !part.models.len().is_multiple_of(keys)
+            || ![0, keys * Host::LENGTH].contains(&part.hosts.len())
         {
             return Err(Unreadable::because("its columns are of different lengths"));
         }
         let models = part.models.chunks_exact((part.models.len() / keys).max(1));
+        let mut hosts = part.hosts.chunks_exact(Host::LENGTH);
         for (((site, subject), seen), models) in part.site.iter().zip(&part.subject).zip(&part.seen).zip(models) {
             let subject = Subject::decode(subject).map_err(Unreadable::because)?;
-            table.restore_key(&StoredKey { site: *site, subject, seen: *seen, models })?;
+            let host = hosts.next().unwrap_or_default();
+            table.restore_key(&StoredKey { site: *site, subject, seen: *seen, models, host })?;
         }
         Ok(())
     }

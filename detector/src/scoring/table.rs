@@ -17,13 +17,15 @@ use super::{
     LEAST_SCORE, MAX_RECORDS, Presence, Scored,
     early::{self, Wanted},
     finding::Judged,
+    joint::{Joint, Says},
     judge::{Judge, Value, Verdict},
-    series::SeriesSet,
+    series::{Known, SeriesSet},
     state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
     baseline::Compact,
     job::{Job, Split},
+    joint::Host,
 };
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
@@ -49,10 +51,13 @@ pub(super) struct Table {
     span: Span,
     max_series: usize,
     judges: Vec<Judge>,
+    /// Jobs over what these say together of a host.
+    joint: Option<Joint>,
     series: SeriesSet,
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
     values: Vec<Value>,
     verdicts: Vec<Verdict>,
+    said: Vec<Says>,
     /// Keys that a snapshot has, while it is taken back; 0 otherwise.
     promised: usize,
     /// The day, since 1970, of the last bucket.
@@ -61,15 +66,19 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
-        let series = SeriesSet::new(jobs.len());
-        let judges = jobs.into_iter().map(|job| Judge::new(job, span)).collect();
-        Self { split, span, max_series, judges, series, values: Vec::new(), verdicts: Vec::new(), promised: 0, day: 0 }
+        let (joint, single): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function.is_joint());
+        let series = SeriesSet::new(single.len());
+        let judges: Vec<_> = single.into_iter().map(|job| Judge::new(job, span)).collect();
+        let joint = Joint::new(joint, &judges, span.seconds());
+        let (values, verdicts, said) = (Vec::new(), Vec::new(), Vec::new());
+        Self { split, span, max_series, judges, joint, series, values, verdicts, said, promised: 0, day: 0 }
     }
 
     /// What its jobs have learnt, and how many keys there are.
     pub(super) fn stored(&self) -> TableState {
         let judges = self.judges.iter().map(Judge::stored).collect();
-        TableState { day: self.day, keys: self.series.len() as u64, judges }
+        let joint = self.joint.as_ref().map(Joint::stored);
+        TableState { day: self.day, keys: self.series.len() as u64, judges, joint }
     }
 
     /// Keys it has.
@@ -77,11 +86,12 @@ impl Table {
         self.series.len()
     }
 
-    /// Gives these keys: site, subject, when they were last seen, and their models as bytes.
-    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8])) {
+    /// Gives these keys: site, subject, when they were last seen, and as bytes their models and what joint jobs keep.
+    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8], &[u8])) {
         for (known, subject, models) in keys.map_while(|number| self.series.get(number)) {
             let bytes: Vec<u8> = models.iter().flat_map(Compact::to_bytes).collect();
-            put(known.site, subject, known.seen, &bytes);
+            let host = known.host.as_ref().map(|host| host.to_bytes()).unwrap_or_default();
+            put(known.site, subject, known.seen, &bytes, &host);
         }
     }
 
@@ -92,6 +102,9 @@ impl Table {
         }
         for (judge, state) in self.judges.iter_mut().zip(&state.judges) {
             judge.restore(state)?;
+        }
+        if let Some(joint) = &mut self.joint {
+            joint.restore(state.joint.as_ref())?;
         }
         (self.day, self.promised) = (state.day, usize::try_from(state.keys).map_err(Unreadable::because)?);
         Ok(())
@@ -110,7 +123,8 @@ impl Table {
         if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
             return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
         }
-        self.series.add(key.site, &key.subject, key.seen, &models);
+        let host = self.joint.as_ref().map(|_| Host::from_bytes(key.host)).transpose().map_err(Unreadable::because)?;
+        self.series.add(key.site, &key.subject, key.seen, &models, host);
         Ok(())
     }
 
@@ -146,12 +160,14 @@ impl Table {
         }
         let fresh: Vec<Compact> = self.judges.iter().map(|judge| Compact::new(judge.fleet.prior())).collect();
         self.return_from_silence(presence);
-        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
+        let lists = self.judges.len() + self.joint.as_ref().map_or(0, Joint::len);
+        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); lists];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
                 Some(number) => number,
                 None if self.series.len() < self.max_series => {
-                    self.series.add(input.site, input.subject, start, &fresh)
+                    let host = self.joint.as_ref().map(|_| Host::default());
+                    self.series.add(input.site, input.subject, start, &fresh, host)
                 }
                 None => {
                     scored.not_modelled += 1;
@@ -165,6 +181,9 @@ impl Table {
         self.learn_silence(start, presence);
         for judge in &mut self.judges {
             judge.close(self.series.len());
+        }
+        if let Some(joint) = &mut self.joint {
+            joint.close();
         }
         for own in records {
             scored.cut += own.len().saturating_sub(MAX_RECORDS) as u64;
@@ -191,7 +210,7 @@ impl Table {
         let (verdicts, before) = (judge(input.window), before.map(judge));
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
-        let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before };
+        let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before, joint: None };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
@@ -239,9 +258,11 @@ impl Table {
         }
         for (known, models) in self.series.iter_mut() {
             for start in zeros(known.site) {
+                self.said.clear();
                 for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-                    judge.learn_silence(model, seconds(*start));
+                    self.said.push(judge.learn_silence(model, seconds(*start)));
                 }
+                learn_joint_silence(self.joint.as_mut(), known, &self.said, seconds(*start));
             }
         }
     }
@@ -253,10 +274,12 @@ impl Table {
             if known.seen == start || !complete {
                 continue;
             }
+            self.said.clear();
             for (model, judge) in models.iter_mut().zip(&mut self.judges) {
                 judge.fleet.add(0.0);
-                judge.learn_silence(model, seconds(start));
+                self.said.push(judge.learn_silence(model, seconds(start)));
             }
+            learn_joint_silence(self.joint.as_mut(), known, &self.said, seconds(start));
         }
     }
 
@@ -275,17 +298,40 @@ impl Table {
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
         self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
+        self.said.clear();
+        self.said.extend(self.verdicts.iter().map(|verdict| Says::from(&verdict.prediction)));
+        let mut together = self.joint.as_mut().zip(known.host.as_deref_mut()).map(|(joint, host)| {
+            let measured = joint.measured(seconds(start), Some(input.window), &self.said);
+            let said = host.judge(&measured);
+            (joint, host, measured, said)
+        });
+        let evidence = together.as_ref().map(|(.., said)| said.evidence);
+        let (judges, verdicts, joint) = (&self.judges, &self.verdicts, evidence.as_ref());
+        let (span, split, before) = (self.span, self.split, None);
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, joint };
         if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
-            let (judges, verdicts) = (&self.judges, &self.verdicts);
-            let (span, split, before) = (self.span, self.split, None);
-            let judged = Judged { start, span, split, input, learn, judges, verdicts, before };
             judged.tell(records);
+        }
+        if let Some((joint, host, measured, said)) = &mut together {
+            let own = records.get_mut(self.judges.len()..).unwrap_or_default();
+            joint.tell(&judged, host, measured, said, own);
+            if learn {
+                joint.learn(host, measured, said);
+            }
         }
         if learn {
             for ((model, judge), verdict) in models.iter_mut().zip(&mut self.judges).zip(&self.verdicts) {
                 judge.learn(model, &verdict.prediction);
             }
         }
+    }
+}
+
+fn learn_joint_silence(joint: Option<&mut Joint>, known: &mut Known, said: &[Says], t: i64) {
+    if let Some((joint, host)) = joint.zip(known.host.as_deref_mut()) {
+        let measured = joint.measured(t, None, said);
+        let judged = host.judge(&measured);
+        joint.learn(host, &measured, &judged);
     }
 }
 

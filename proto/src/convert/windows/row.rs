@@ -68,11 +68,13 @@ pub(super) struct Listed<'a, I, const N: usize> {
     pub(super) ids: [I; N],
     pub(super) count: usize,
     pub(super) weights: Weights<'a>,
+    /// Bytes out of each; empty where they aren't told apart.
+    pub(super) sent: &'a [u64],
 }
 
 impl<I: Ord + Copy, const N: usize> Listed<'_, I, N> {
     fn top(&self) -> Top<I, N> {
-        top(self.ids.iter().take(self.count).copied(), self.weights)
+        top(self.ids.iter().take(self.count).copied(), self.weights, self.sent)
     }
 }
 
@@ -98,18 +100,18 @@ impl NameList<'_> {
     }
 
     fn top(&self) -> Top<Box<str>, TOP_NAMES> {
-        top(self.names.iter().map(|name| name.as_str().into()), self.weights)
+        top(self.names.iter().map(|name| name.as_str().into()), self.weights, &[])
     }
 }
 
 fn top<I: Ord + Clone, const N: usize>(
     ids: impl ExactSizeIterator<Item = I>,
     (events, bytes, inherited): Weights<'_>,
+    sent: &[u64],
 ) -> Top<I, N> {
     let entries = ids.zip(events.iter().zip(bytes)).enumerate();
-    Top::restored(
-        entries.map(|(at, (id, (events, bytes)))| {
-            Tally::new(id, *events, *bytes, inherited.get(at).copied().unwrap_or(0))
-        }),
-    )
+    Top::restored(entries.map(|(at, (id, (events, bytes)))| {
+        let (sent, inherited) = (sent.get(at).copied().unwrap_or(0), inherited.get(at).copied().unwrap_or(0));
+        Tally::new(id, *events, *bytes, sent, inherited)
+    }))
 }

@@ -32,6 +32,7 @@ pub struct Rows<'a> {
     peer_count: Column<'a, u32>,
     peers: Column<'a, u8>,
     peer_lists: Lists<'a>,
+    peer_bytes_out: Column<'a, u64>,
     service_count: Column<'a, u32>,
     services: Column<'a, u32>,
     service_lists: Lists<'a>,
@@ -144,6 +145,7 @@ impl<'a> Rows<'a> {
                 bytes: Column::new("Windows.peer_bytes", &message.peer_bytes),
                 inherited: Column::new("Windows.peer_inherited", &message.peer_inherited),
             },
+            peer_bytes_out: Column::new("Windows.peer_bytes_out", &message.peer_bytes_out),
             service_count: Column::new("Windows.service_count", &message.service_count),
             services: Column::new("Windows.services", &message.services),
             service_lists: Lists {
@@ -233,6 +235,7 @@ impl<'a> Rows<'a> {
             peer_events: self.peer_lists.events.cut(),
             peer_bytes: self.peer_lists.bytes.cut(),
             peer_inherited: self.peer_lists.inherited.cut(),
+            peer_bytes_out: self.peer_bytes_out.cut(),
             service_count: self.service_count.cut(),
             services: self.services.cut(),
             service_events: self.service_lists.events.cut(),
@@ -268,7 +271,8 @@ impl<'a> Rows<'a> {
             };
             list(&mut ids, place, peer, "Windows.peers")?;
         }
-        Ok(Listed { ids, count, weights: self.peer_lists.take(count, cut)? })
+        let (weights, sent) = (self.peer_lists.take(count, cut)?, self.peer_bytes_out.take(count)?);
+        Ok(Listed { ids, count, weights, sent })
     }
 
     fn services<const N: usize>(&mut self, cut: bool) -> Result<Listed<'a, Service, N>, Invalid> {
@@ -280,7 +284,7 @@ impl<'a> Rows<'a> {
                 .map_err(|_| Invalid::new("Windows.services", format!("protocol {} is over 255", packed >> 16)))?;
             list(&mut ids, place, Service { protocol, port: packed as u16 }, "Windows.services")?;
         }
-        Ok(Listed { ids, count, weights: self.service_lists.take(count, cut)? })
+        Ok(Listed { ids, count, weights: self.service_lists.take(count, cut)?, sent: &[] })
     }
 
     fn distinct(&mut self) -> Result<&'a [u8], Invalid> {
@@ -302,7 +306,8 @@ impl<'a> Rows<'a> {
 
     fn finish(&self) -> Result<(), Invalid> {
         self.keys.finish()?;
-        for column in [&self.events, &self.bytes_out, &self.bytes_in, &self.packets_out, &self.packets_in] {
+        let longs = [&self.events, &self.bytes_out, &self.bytes_in, &self.packets_out, &self.packets_in];
+        for column in longs.into_iter().chain([&self.peer_bytes_out]) {
             column.finish()?;
         }
         for column in [&self.denied, &self.flags, &self.peer_count, &self.service_count, &self.services] {
