@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use protox::prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 5] = ["ingest", "window", "control", "anomaly", "alert"];
+    const FILES: [&str; 7] = ["ingest", "intake", "window", "control", "anomaly", "alert", "rule"];
     let files: Vec<String> = FILES.iter().map(|name| format!("spikewatch/v1/{name}.proto")).collect();
     for file in &files {
         println!("cargo:rerun-if-changed={file}");

@@ -6,11 +6,16 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use spikewatch_domain::record::EventMillis;
+use tokio::time::Instant;
 
 use crate::core::{Held, StreamId};
+
+/// Least time between two warnings.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Counts what all shards hold.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(crate) struct Pressure {
     open: AtomicU64,
     sealed: AtomicU64,
     withheld: AtomicU64,
+    /// When it was last said that credit is withheld.
+    said: Mutex<Option<Instant>>,
     watermarks: Mutex<BTreeMap<StreamId, EventMillis>>,
 }
 
@@ -26,7 +33,7 @@ impl Pressure {
     /// Nothing held, `limit` bytes allowed.
     pub(crate) fn new(limit: u64) -> Self {
         let [open, sealed, withheld] = [const { AtomicU64::new(0) }; 3];
-        Self { limit, open, sealed, withheld, watermarks: Mutex::default() }
+        Self { limit, open, sealed, withheld, said: Mutex::default(), watermarks: Mutex::default() }
     }
 
     /// A shard that held `before` bytes holds `now`.
@@ -76,8 +83,21 @@ impl Pressure {
         let allowed = !detector_is_slow && watermarks.get(&stream).is_none_or(|own| Some(own) == least);
         if !allowed {
             self.withheld.fetch_add(1, Ordering::Relaxed);
+            self.say(detector_is_slow);
         }
         allowed
+    }
+
+    /// Says now and then that the limit binds.
+    fn say(&self, detector_is_slow: bool) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if said.is_none_or(|said| now.duration_since(said) >= QUIET) {
+            *said = Some(now);
+            let (used, limit) = (self.used(), self.limit);
+            let why = if detector_is_slow { "the detector is slow" } else { "some collectors are far behind others" };
+            tracing::warn!(used, limit, why, "aggregator.memory_limit is reached: collectors have to wait");
+        }
     }
 
     fn watermarks(&self) -> MutexGuard<'_, BTreeMap<StreamId, EventMillis>> {

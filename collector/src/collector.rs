@@ -1,36 +1,45 @@
 //! The role: sources feed the pipeline, the pipeline feeds the uplink.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
-use spikewatch_actors::{
-    Seams,
-    clock::EventClock,
-    mailbox::{Inbox, mailbox},
-    task::Kind,
+use spikewatch_actors::{Seams, mailbox::mailbox, task::Kind};
+use spikewatch_proto::{
+    HASH_ID, PROTOCOL_VERSION,
+    v1::{self, intake_server::IntakeServer},
 };
-use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
-use spikewatch_proto::{HASH_ID, PROTOCOL_VERSION, v1};
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use crate::{
-    charge::Aliases,
-    log::ecs::EcsOptions,
+    checkpoint::{self, CheckpointError, Sources},
+    live::Live,
+    memory_limit::Said,
     metrics::Metrics,
-    networks::InternalNetworks,
-    pipeline::{Flush, Pipeline, PipelineOptions},
+    options::{Error, Options, SourceOptions, SpoolOptions},
+    pipeline::{Pipeline, PipelineOptions},
+    recorded::{Fresh, Recorded},
     source::{
         channel,
         file::Expected,
-        files::{self, FileReport},
-        listener::{Datagram, Listener, ListenerMetrics},
+        files::FileReport,
+        follow::{Follower, Pattern},
+        followed::Followed,
+        intake::{
+            Desk,
+            grpc::{IntakeService, MAX_MESSAGE},
+            http::HttpIntake,
+            remembered::Remembered,
+        },
+        listener::{Listener, ListenerMetrics},
     },
     spool,
-    uplink::{self, Finished, UplinkHandle, UplinkOptions, core::CoreOptions},
+    uplink::{self, Finished, UplinkOptions, core::CoreOptions},
 };
 
 /// Datagrams that may wait for the decoder.
 const WAITING_DATAGRAMS: usize = 65_536;
+/// Chunks of lines that may wait for the decoder: what is in them can be read again.
+const WAITING_INPUTS: usize = 4;
 /// Slices kept in memory before the summariser waits.
 const MAX_KEPT: usize = 256;
 /// Slices kept in a spool before it does: more than the spool may have, which merges or drops some by then.
@@ -38,114 +47,13 @@ const MAX_SPOOLED: usize = 2 * spool::MAX_SLICES;
 /// Live traffic goes first when what is kept in a spool is that many buckets behind.
 const ROLL_AFTER: u32 = 2;
 
-/// What a collector is made of.
-#[derive(Debug)]
-pub struct Options {
-    /// Its site.
-    pub site: SiteName,
-    /// Its own name, unique within the site.
-    pub name: String,
-    /// Any aggregators of the cluster, "http://host:port".
-    pub aggregators: Vec<String>,
-    /// Which addresses are hosts.
-    pub networks: InternalNetworks,
-    /// Names that stand for addresses.
-    pub aliases: Aliases,
-    /// How often windows are sent on.
-    pub slice: Span,
-    /// Base bucket of the cluster, a multiple of the slice.
-    pub bucket: Span,
-    /// Shards of the cluster.
-    pub shards: u32,
-    /// Most windows held at once.
-    pub key_limit: usize,
-    /// Service ports that have windows of their own; none if 0.
-    pub port_values: usize,
-    /// Where traffic comes from.
-    pub sources: Vec<SourceOptions>,
-    /// How ECS documents are read.
-    pub ecs: EcsOptions,
-    /// Where slices are kept until they are committed; in memory, if none.
-    pub spool: Option<SpoolOptions>,
-    /// Gets a copy of every decoded record; a slow reader slows the source.
-    pub tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
-    /// Set when recorded traffic is played: its time then comes from what is read.
-    pub event_clock: Option<EventClock>,
-}
-
-/// A spool.
-#[derive(Debug, Clone)]
-pub struct SpoolOptions {
-    /// Its directory, which is made if need be. One collector's only.
-    pub directory: PathBuf,
-    /// Bytes it may take: then old slices are merged, then dropped.
-    pub budget_bytes: u64,
-    /// How long slices that are committed are kept, should the store be restored from before.
-    pub keep_trimmed: Duration,
-    /// When the collector is told to end, how long it goes on delivering what aggregators have not received. All of it is
-    /// delivered after the next start, too.
-    pub parting: Duration,
-}
-
-/// A source.
-#[derive(Debug)]
-pub enum SourceOptions {
-    /// Files, read to their ends.
-    Files {
-        /// Files and folders; `-` is standard input.
-        paths: Vec<PathBuf>,
-        /// What they hold.
-        expected: Expected,
-    },
-    /// A UDP socket for NetFlow v5, v9, IPFIX and sFlow v5, told apart by content.
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Bytes that the kernel is asked to hold.
-        receive_buffer: usize,
-    },
-    /// Datagrams handed over in the process; time is theirs if they are played, else the clock's.
-    Channel(mpsc::Receiver<Datagram>),
-}
-
-/// Why a collector can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A listener's address can't be bound.
-    #[error("cannot listen on udp {address}: {error}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// A collector either reads files to their ends, or listens, or is handed datagrams: one pipeline has one time.
-    #[error(
-        "a collector has sources of one kind: files of one format, or listeners; run another collector for the rest"
-    )]
-    MixedSources,
-    /// The spool can't be opened.
-    #[error("the spool: {0}")]
-    Spool(#[from] spool::Error),
-    /// A spool is for live traffic: recorded traffic is read again.
-    #[error("recorded traffic has no spool: it is read again")]
-    SpoolOfRecordedTraffic,
-    /// Slices must tile buckets.
-    #[error("the bucket ({bucket}) must be a multiple of the slice ({slice})")]
-    Spans {
-        /// The slice.
-        slice: Span,
-        /// The bucket.
-        bucket: Span,
-    },
-}
-
 /// The only way into a running collector. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     metrics: Metrics,
     uplink: Finished,
     listeners: Arc<[Arc<ListenerMetrics>]>,
+    intakes: Arc<[SocketAddr]>,
     reports: watch::Receiver<Option<Arc<[FileReport]>>>,
 }
 
@@ -160,6 +68,12 @@ impl Handle {
     #[must_use]
     pub fn listeners(&self) -> &[Arc<ListenerMetrics>] {
         &self.listeners
+    }
+
+    /// Where records are taken over HTTP.
+    #[must_use]
+    pub fn intakes(&self) -> &[SocketAddr] {
+        &self.intakes
     }
 
     /// Returns when the sources have ended and all they gave is committed, with what became of each file.
@@ -179,7 +93,7 @@ impl Handle {
     }
 }
 
-/// Starts a collector. Its gRPC side has no service of its own yet beside health, which the node serves.
+/// Starts a collector. Its gRPC side is the intake, which is closed if no source says otherwise.
 ///
 /// # Errors
 /// If it can't listen, its spool can't be opened, or its spans or sources don't fit together.
@@ -193,6 +107,9 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     }
     if options.spool.is_some() && options.event_clock.is_some() {
         return Err(Error::SpoolOfRecordedTraffic);
+    }
+    if options.spool.is_none() && options.sources.iter().any(SourceOptions::is_confirmed) {
+        return Err(Error::Unkept);
     }
     let metrics = Metrics::default();
     let spool = options.spool.as_ref().map(|spool| spooling(spool, &options));
@@ -213,28 +130,44 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     // What is kept in memory is too little to ever be far behind.
     let keep_trimmed = spool.is_some();
     let (max_kept, roll_after) = if keep_trimmed { (MAX_SPOOLED, Some(ROLL_AFTER)) } else { (MAX_KEPT, None) };
-    let core = CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, roll_after };
-    let mut pipeline = Pipeline::new(
-        PipelineOptions {
-            site: options.site,
-            networks: options.networks,
-            aliases: options.aliases,
-            slice,
-            bucket,
-            shards: options.shards,
-            key_limit: options.key_limit,
-            port_values: options.port_values,
+    let core =
+        CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, merges: keep_trimmed, roll_after };
+    let shape = PipelineOptions {
+        site: options.site,
+        networks: options.networks,
+        aliases: options.aliases,
+        slice,
+        bucket,
+        shards: options.shards,
+        key_limit: options.key_limit,
+        port_values: options.port_values,
+    };
+    let (tapped, seen) = (options.tap.is_some(), metrics.clone());
+    let fresh: Fresh = Box::new(move || {
+        let mut pipeline = Pipeline::new(shape.clone(), seen.clone());
+        if tapped {
+            pipeline.tap();
+        }
+        pipeline
+    });
+    let mut pipeline = fresh();
+    let uplink = UplinkOptions { seeds: options.aggregators, core, spool, memory: options.memory_limit };
+    let keeps = uplink.spool.is_some();
+    let (uplink, finished, checkpoint) = uplink::start(uplink, metrics.clone(), seams).await?;
+    let reads = options.sources.iter().any(|source| matches!(source, SourceOptions::Files { .. }));
+    let sources = checkpoint.map_or_else(
+        || Ok(Sources::default()),
+        |found| match reads {
+            // Files are read again from their beginnings.
+            true => checkpoint::sources(&found.bytes),
+            false => go_on(&found, &mut pipeline),
         },
-        metrics.clone(),
-    );
-    if options.tap.is_some() {
-        pipeline.tap();
-    }
-    let uplink = UplinkOptions { seeds: options.aggregators, core, spool };
-    let (uplink, finished) = uplink::start(uplink, metrics.clone(), seams).await?;
+    )?;
+    let limit = options.memory_limit;
     let (waiting, inbox) = mailbox("datagrams", WAITING_DATAGRAMS);
     let mut listeners = Vec::new();
-    let mut paths = Vec::new();
+    let (mut paths, mut patterns) = (Vec::new(), Vec::new());
+    let (mut intakes, mut by_grpc) = (Vec::new(), false);
     let mut format = Expected::Auto;
     let mut channels = Vec::new();
     for source in options.sources {
@@ -243,34 +176,91 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
                 paths.extend(more);
                 format = expected;
             }
+            SourceOptions::Follow { globs, expected } => {
+                for glob in globs {
+                    if let Err(error) = glob::Pattern::new(&glob) {
+                        return Err(Error::Glob { glob, error });
+                    }
+                    patterns.push(Pattern { glob, expected });
+                }
+            }
             SourceOptions::Listen { address, receive_buffer } => {
                 let bound = Listener::bind(address, receive_buffer);
                 let listener = bound.map_err(|error| Error::Listen { address, error })?;
                 listeners.push(Arc::clone(listener.metrics()));
                 let clock = seams.clock.clone();
-                let receive = listener.receive(move || clock.now_ms(), waiting.clone(), metrics.clone());
+                let receive =
+                    listener.receive(move || clock.now_ms(), (waiting.clone(), limit.datagrams()), metrics.clone());
                 seams.tasks.spawn(Kind::BACKGROUND, "listener", receive);
             }
+            SourceOptions::Http { address, expected } => {
+                let bound = HttpIntake::bind(address, expected).await;
+                intakes.push(bound.map_err(|error| Error::Intake { address, error })?);
+            }
+            SourceOptions::Grpc => by_grpc = true,
             SourceOptions::Channel(channel) if options.event_clock.is_some() => channels.push(channel),
             SourceOptions::Channel(datagrams) => {
-                seams.tasks.spawn(Kind::BACKGROUND, "channel", channel::pass_on(datagrams, waiting.clone()));
+                seams.tasks.spawn(
+                    Kind::BACKGROUND,
+                    "channel",
+                    channel::pass_on(datagrams, waiting.clone(), metrics.clone()),
+                );
             }
         }
     }
     let (ended, reports) = watch::channel(None);
-    let run = Run {
+    let recorded = |pipeline, kept| Recorded {
         pipeline,
+        fresh,
+        kept,
         metrics: metrics.clone(),
-        uplink,
-        tap: options.tap,
-        event_clock: options.event_clock,
+        uplink: uplink.clone(),
+        tap: options.tap.clone(),
+        event_clock: options.event_clock.clone(),
         seams: seams.clone(),
-        decoding: decoding(),
-        ended,
+        ended: ended.clone(),
     };
-    run.start(paths, format, options.ecs, channels, inbox, slice);
-    let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), reports };
-    Ok((handle, Routes::default()))
+    let addresses = intakes.iter().map(HttpIntake::address).collect();
+    let mut desk = None;
+    if let Some(channel) = channels.pop() {
+        recorded(pipeline, None).play(channel);
+    } else if !paths.is_empty() {
+        recorded(pipeline, keeps.then_some(sources)).read(paths, format, options.ecs);
+    } else {
+        let (inputs, came) = mpsc::channel(WAITING_INPUTS);
+        let open = || Desk::new(inputs.clone(), limit.intake(), options.ecs.clone(), metrics.clone(), seams.clone());
+        desk = (by_grpc || !intakes.is_empty()).then(open);
+        if let Some(desk) = &desk {
+            intakes.into_iter().for_each(|intake| intake.serve(desk.clone(), metrics.clone(), seams));
+        }
+        let followed = (!patterns.is_empty()).then(|| Followed::new(options.ecs, sources.files));
+        if let Some(followed) = &followed {
+            let (clock, token) = (seams.clock.clone(), seams.tasks.token());
+            let follower = Follower::new(patterns, followed, inputs, clock, token);
+            seams.tasks.spawn_blocking(Kind::ROLE, "follower", move || follower.run());
+        }
+        let tap = options.tap;
+        Live {
+            pipeline,
+            metrics: metrics.clone(),
+            uplink,
+            keeps,
+            tap,
+            slice,
+            followed,
+            remembered: Remembered::of(sources.senders),
+            once: sources.once,
+            most_bytes: limit.windows(),
+            said: Said::default(),
+            waiting: Vec::new(),
+            seams: seams.clone(),
+        }
+        .start(inbox, came);
+    }
+    let service = IntakeService::new(desk.filter(|_| by_grpc), metrics.clone(), seams.clone());
+    let service = IntakeServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let handle = Handle { metrics, uplink: finished, listeners: listeners.into(), intakes: addresses, reports };
+    Ok((handle, Routes::new(service)))
 }
 
 /// The spool of this collector.
@@ -285,156 +275,34 @@ fn spooling(spool: &SpoolOptions, options: &Options) -> uplink::SpoolOptions {
     let limits = spool::Options {
         budget_bytes: spool.budget_bytes,
         keep_trimmed_ms: u64::try_from(spool.keep_trimmed.as_millis()).unwrap_or(u64::MAX),
+        // A group must never be torn apart, and is in memory anyway.
+        max_waiting_bytes: usize::MAX,
         ..spool::Options::new(owner)
     };
-    uplink::SpoolOptions { directory: spool.directory.clone(), parting: spool.parting, spool: limits }
+    uplink::SpoolOptions { place: spool.place.clone(), parting: spool.parting, spool: limits }
+}
+
+/// Decoders remember what they knew when the last slice was spooled.
+fn go_on(checkpoint: &spool::Checkpoint, pipeline: &mut Pipeline) -> Result<Sources, CheckpointError> {
+    if !checkpoint.is_newest {
+        tracing::error!(
+            "the newest check-point is lost with what is damaged: what was read since may be counted twice"
+        );
+    }
+    match checkpoint::restore(&checkpoint.bytes, pipeline) {
+        Ok(()) => tracing::info!(bytes = checkpoint.bytes.len(), "decoders go on from the check-point"),
+        Err(error) => tracing::warn!(%error, "the check-point can't be used: templates and flows are learnt anew"),
+    }
+    checkpoint::sources(&checkpoint.bytes)
 }
 
 /// True if one task can drive the pipeline for all of them.
 fn of_one_kind(sources: &[SourceOptions]) -> bool {
     sources.windows(2).all(|pair| match pair {
         [SourceOptions::Files { expected: one, .. }, SourceOptions::Files { expected: other, .. }] => one == other,
-        [SourceOptions::Listen { .. }, SourceOptions::Listen { .. }] => true,
+        [one, other] if one.is_live() && other.is_live() => true,
         _ => false,
     })
-}
-
-/// What drives the pipeline, on whichever kind of task its sources need.
-struct Run {
-    pipeline: Pipeline,
-    metrics: Metrics,
-    uplink: UplinkHandle,
-    tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
-    event_clock: Option<EventClock>,
-    seams: Seams,
-    /// The span of what is decoded until it is due.
-    decoding: tracing::Span,
-    ended: watch::Sender<Option<Arc<[FileReport]>>>,
-}
-
-impl Run {
-    fn start(
-        self,
-        paths: Vec<PathBuf>,
-        format: Expected,
-        ecs: EcsOptions,
-        mut channels: Vec<mpsc::Receiver<Datagram>>,
-        inbox: Inbox<Datagram>,
-        slice: Span,
-    ) {
-        let tasks = self.seams.tasks.clone();
-        if let Some(channel) = channels.pop() {
-            tasks.spawn(Kind::BACKGROUND, "player", self.play(channel));
-        } else if !paths.is_empty() {
-            // Decoding files is a long computation: it gets a thread of its own.
-            let runtime = tokio::runtime::Handle::current();
-            tasks.spawn_blocking(Kind::CONNECTION, "files", move || self.read(&paths, format, &ecs, &runtime));
-        } else {
-            tasks.spawn(Kind::ROLE, "listeners", self.listen(inbox, slice));
-        }
-    }
-
-    fn read(
-        mut self,
-        paths: &[PathBuf],
-        format: Expected,
-        ecs: &EcsOptions,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<(), Infallible> {
-        let token = self.seams.tasks.token();
-        let (uplink, tap, clock, mut made_by) = (self.uplink, self.tap, self.event_clock, self.decoding);
-        let deliver = |pipeline: &mut Pipeline, due: Option<Flush>| {
-            if let Some(tap) = &tap {
-                let records = pipeline.tapped();
-                // Nobody listening any more only means that nobody wants them.
-                let _ = (!records.is_empty()).then(|| runtime.block_on(tap.send(records)));
-            }
-            let Some(flush) = due else { return true };
-            if let Some(clock) = &clock {
-                clock.advance(flush.watermark);
-            }
-            !token.is_cancelled()
-                && runtime.block_on(uplink.deliver(flush, std::mem::replace(&mut made_by, decoding())))
-        };
-        let reports = files::run(paths, format, ecs, &mut self.pipeline, &self.metrics, deliver);
-        drop(tap);
-        self.ended.send_replace(Some(reports.into()));
-        Ok(())
-    }
-
-    async fn play(mut self, mut datagrams: mpsc::Receiver<Datagram>) -> Result<(), Infallible> {
-        while let Some(datagram) = datagrams.recv().await {
-            let due = self.pipeline.advance(datagram.time_ms);
-            self.decode(&datagram).await;
-            if let Some(flush) = due
-                && !self.deliver(flush).await
-            {
-                return Ok(());
-            }
-        }
-        let last = self.pipeline.finish();
-        self.deliver(last).await;
-        self.ended.send_replace(Some(Arc::default()));
-        Ok(())
-    }
-
-    /// Live: the clock says when a slice has ended, whether anything came or not. On shutdown what is left is delivered.
-    async fn listen(mut self, mut inbox: Inbox<Datagram>, slice: Span) -> Result<(), Infallible> {
-        let token = self.seams.tasks.token();
-        let mut ticks = tokio::time::interval(Duration::from_millis(slice.millis().min(1_000)));
-        loop {
-            tokio::select! {
-                biased;
-                () = token.cancelled() => break,
-                _ = ticks.tick() => {
-                    if let Some(flush) = self.pipeline.advance(self.seams.clock.now_ms())
-                        && !self.deliver(flush).await
-                    {
-                        return Ok(());
-                    }
-                }
-                datagram = inbox.recv() => match datagram {
-                    Some(datagram) => self.decode(&datagram).await,
-                    None => break,
-                },
-            }
-        }
-        // What was received counts.
-        inbox.close();
-        while let Some(datagram) = inbox.try_recv() {
-            self.decode(&datagram).await;
-        }
-        let mut rest = self.pipeline.finish();
-        // Others go on listening: this is not the end of the site's traffic, only of ours.
-        (rest.last, rest.watermark) = (false, 0);
-        self.deliver(rest).await;
-        Ok(())
-    }
-
-    async fn decode(&mut self, datagram: &Datagram) {
-        Metrics::add(&self.metrics.counters().datagrams, 1);
-        let mut faults = Vec::new();
-        self.pipeline.datagram(datagram.exporter, datagram.time_ms, &datagram.payload, &mut faults);
-        for fault in &faults {
-            let place = || format!("a datagram received at {} ms", datagram.time_ms);
-            self.metrics.fault(&datagram.exporter.to_string(), place, fault);
-        }
-        if let Some(tap) = &self.tap {
-            let _ = tap.send(self.pipeline.tapped()).await;
-        }
-    }
-
-    async fn deliver(&mut self, flush: Flush) -> bool {
-        if let Some(clock) = &self.event_clock {
-            clock.advance(flush.watermark);
-        }
-        self.uplink.deliver(flush, std::mem::replace(&mut self.decoding, decoding())).await
-    }
-}
-
-/// The span under which what comes next is decoded; what it makes is sent as a slice, where its trace goes on.
-fn decoding() -> tracing::Span {
-    tracing::debug_span!(parent: None, "decode")
 }
 
 #[cfg(test)]

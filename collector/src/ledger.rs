@@ -3,6 +3,7 @@
 //! two sensors that report one connection the first is believed.
 
 use rapidhash::v3::rapidhash_v3;
+use serde::{Deserialize, Serialize};
 use spikewatch_domain::record::{EventMillis, FlowRecord, Report};
 
 /// How long, in event time, a part cut by an active time-out may be followed by the next, and a sensor be believed.
@@ -40,7 +41,7 @@ pub struct Entry {
     pub end: EventMillis,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 struct Totals {
     source_bytes: u64,
     source_packets: u64,
@@ -52,7 +53,7 @@ struct Totals {
 use crate::recent::Recent;
 
 /// The memory that counting depends on.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Ledger {
     cut: Recent<EventMillis>,
     opened: Recent<()>,

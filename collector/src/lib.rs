@@ -2,23 +2,32 @@
 //! slice each, which stream to the aggregators.
 
 pub mod charge;
+mod checkpoint;
 mod collector;
 pub mod compressed;
 pub mod export;
 pub mod fault;
 pub mod ledger;
+mod live;
 pub mod log;
+mod memory_limit;
 pub mod metrics;
 pub mod networks;
+mod options;
 pub mod packet;
 pub mod pipeline;
 pub mod recent;
 pub mod recognise;
+mod recorded;
+mod saved_map;
 pub mod source;
 pub mod spool;
 pub mod summarise;
 pub mod uplink;
 pub mod values;
 
-pub use collector::{Error, Handle, Options, SourceOptions, SpoolOptions, start};
+pub use checkpoint::CheckpointError;
+pub use collector::{Handle, start};
+pub use memory_limit::MemoryLimit;
+pub use options::{Error, Options, SourceOptions, SpoolOptions};
 pub use source::listener::{Datagram, ListenerMetrics};

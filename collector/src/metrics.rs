@@ -57,6 +57,16 @@ pub struct Counters {
     pub event_time: AtomicU64,
     /// Datagrams dropped because decoding could not keep up.
     pub datagrams_dropped: AtomicU64,
+    /// Bytes of datagrams that wait to be decoded.
+    pub datagram_bytes_waiting: AtomicU64,
+    /// Slices that were cut before their end because their windows took too much memory.
+    pub cut_early: AtomicU64,
+    /// Parcels of an intake that were refused for want of room.
+    pub intake_refused: AtomicU64,
+    /// Parcels of an intake that were sent again, and so not counted again.
+    pub intake_repeated: AtomicU64,
+    /// Bytes of the last check-point.
+    pub checkpoint_bytes: AtomicU64,
     /// Bytes of the spool.
     pub spool_bytes: AtomicU64,
     /// Start of the oldest slice in the spool that is not committed, ms; 0 if all are.

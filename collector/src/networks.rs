@@ -1,48 +1,8 @@
 //! Which addresses are ours: `internal_networks`.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    str::FromStr,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
-use spikewatch_domain::window::Peer;
-
-/// One network in CIDR form; IPv4 networks are kept as their IPv6-mapped form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    base: u128,
-    mask: u128,
-    shown: (IpAddr, u8),
-}
-
-/// A text that is no network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network: expected an address and a prefix length, like 10.0.0.0/8 or fd00::/8")]
-pub struct InvalidNetwork(String);
-
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let invalid = || InvalidNetwork(text.chars().take(80).collect());
-        let (address, length) = text.split_once('/').ok_or_else(invalid)?;
-        let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let length: u8 = length.parse().map_err(|_| invalid())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        if length > bits {
-            return Err(invalid());
-        }
-        let mask = u128::MAX.checked_shl(u32::from(bits - length)).unwrap_or(0);
-        Ok(Self { base: number(address) & mask, mask, shown: (address, length) })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.shown.0, self.shown.1)
-    }
-}
+use spikewatch_domain::{network::Network, window::Peer};
 
 fn number(address: IpAddr) -> u128 {
     u128::from_be_bytes(Peer::from(address).0)
@@ -81,11 +41,9 @@ impl InternalNetworks {
 
     fn of(networks: Vec<Network>) -> Self {
         let mapped = number(Ipv4Addr::UNSPECIFIED.into());
-        let v4 = networks.iter().filter(|network| (mapped & network.mask) >> 32 == network.base >> 32);
-        Self {
-            v4: v4.map(|network| (network.base as u32, network.mask as u32)).collect(),
-            all: networks.iter().map(|network| (network.base, network.mask)).collect(),
-        }
+        let all: Vec<(u128, u128)> = networks.iter().map(Network::bits).collect();
+        let v4 = all.iter().filter(|(base, mask)| (mapped & mask) >> 32 == base >> 32);
+        Self { v4: v4.map(|(base, mask)| (*base as u32, *mask as u32)).collect(), all }
     }
 
     /// True if the address is ours.
@@ -126,10 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_network_is_named() {
-        for text in ["10.0.0.0", "10.0.0.0/33", "x/8", "::/129"] {
-            assert!(text.parse::<Network>().unwrap_err().to_string().contains(text));
-        }
+    fn all_of_ipv4_is_not_all_of_ipv6() {
         assert!(InternalNetworks::new(vec!["0.0.0.0/0".parse().unwrap()]).contains("9.9.9.9".parse().unwrap()));
         assert!(!InternalNetworks::new(vec!["0.0.0.0/0".parse().unwrap()]).contains("2001:db8::1".parse().unwrap()));
     }

@@ -149,6 +149,20 @@ impl Pipeline {
         self.settle();
     }
 
+    /// Records of lines that were written lately. A time ahead of the clock is that of a wrong clock, and replaced; one
+    /// that lies too far back is that of an old log, and is not counted but told.
+    pub fn lines(&mut self, records: &mut Vec<FlowRecord>, now: EventMillis, mut old: impl FnMut(Fault)) {
+        records.retain_mut(|record| {
+            if let Some(fault) = too_old(record, now) {
+                old(fault);
+                return false;
+            }
+            Metrics::add(&self.metrics.counters().times_replaced, u64::from(believe(record, now).is_some()));
+            true
+        });
+        self.records(records);
+    }
+
     /// The source has come to `time`. Emits flows that timed out, and says what is due when a slice has ended.
     pub fn advance(&mut self, time: EventMillis) -> Option<Flush> {
         self.clock = self.clock.max(time);
@@ -181,6 +195,39 @@ impl Pipeline {
         self.settle();
         let watermark = self.bucket.end(self.newest);
         self.flush(watermark, true)
+    }
+
+    /// What there is so far, with no promise but the last one; afterwards nothing is held but what [`Pipeline::save`] saves.
+    pub fn so_far(&mut self) -> Flush {
+        let watermark = self.flushed.unwrap_or(0);
+        self.flush(watermark, false)
+    }
+
+    /// Bytes of windows that are not due yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.summariser.bytes()
+    }
+
+    /// All that is remembered from slice to slice, encoded: templates, flows that are going on, what the ledger knows. To be
+    /// called right after a [`Flush`] was taken: windows are not in it.
+    ///
+    /// # Errors
+    /// None that is known: the encoder's.
+    pub fn save(&self) -> Result<Vec<u8>, postcard::Error> {
+        let times = (self.clock, self.expired, self.flushed, self.newest);
+        postcard::to_allocvec(&(&self.exports, &self.packets, &self.ledger, self.ports.standing(), times))
+    }
+
+    /// Goes on from what was saved.
+    ///
+    /// # Errors
+    /// It is not what this version saves. Nothing has changed then.
+    pub fn restore(&mut self, saved: &[u8]) -> Result<(), postcard::Error> {
+        let (exports, packets, ledger, ports, times) = postcard::from_bytes(saved)?;
+        (self.exports, self.packets, self.ledger) = (exports, packets, ledger);
+        (self.clock, self.expired, self.flushed, self.newest) = times;
+        self.ports.restore(ports);
+        Ok(())
     }
 
     fn flush(&mut self, watermark: EventMillis, last: bool) -> Flush {
@@ -233,6 +280,13 @@ const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How far ahead of its receipt a record's time is believed: exporters' clocks are seldom exact.
 const AHEAD_MS: u64 = 60_000;
 
+/// What is wrong with a record of a line that was written, or handed over, too long after its time.
+pub(crate) fn too_old(record: &FlowRecord, now: EventMillis) -> Option<Fault> {
+    let days = LATE_HORIZON_MS / 86_400_000;
+    let fault = || Fault::new(Reason::OutOfRange, format!("event time {} ms is over {days} days old", record.end));
+    (record.end < now.saturating_sub(LATE_HORIZON_MS)).then(fault)
+}
+
 /// Event time that lies absurdly far from its receipt says more of the exporter's clock than of the traffic: it is
 /// replaced by the time of receipt. Returns what it said, if it was.
 fn believe(record: &mut FlowRecord, received: EventMillis) -> Option<EventMillis> {
@@ -258,4 +312,24 @@ fn off(told: EventMillis, received: EventMillis) -> Fault {
              counts at its receipt"
         ),
     )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// One for a site with private addresses.
+    pub(crate) fn pipeline() -> Pipeline {
+        let options = PipelineOptions {
+            site: "main".parse().unwrap(),
+            networks: InternalNetworks::default(),
+            aliases: Aliases::new(),
+            slice: Span::TEN_SECONDS,
+            bucket: Span::QUARTER_HOUR,
+            shards: 8,
+            key_limit: 1_000_000,
+            port_values: 2,
+        };
+        Pipeline::new(options, Metrics::default())
+    }
 }

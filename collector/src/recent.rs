@@ -2,12 +2,15 @@
 
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 
 /// Remembers the last `capacity / 2` to `capacity` keys touched, in two generations: when the younger one is full, the
 /// older one is forgotten. No clock, no list to keep in order, and a flood of keys costs only memory that is bounded.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Recent<V> {
+    #[serde(with = "crate::saved_map", bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
     young: HashMap<u64, V, RandomState>,
+    #[serde(with = "crate::saved_map", bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de>"))]
     old: HashMap<u64, V, RandomState>,
     half: usize,
     forgotten: u64,

@@ -34,6 +34,11 @@ const PARTS: usize = 64;
 /// Shares of one part that are charged together.
 const TOGETHER: usize = 1024;
 
+/// What a window takes at most whose lists are complete, with its key and its place; and how much more one takes that is
+/// cut.
+const WINDOW_BYTES: usize = 1_000;
+const CUT_BYTES: usize = 5_000;
+
 /// Windows by slice and key.
 ///
 /// With many hosts, every share would find its host's window gone from the processor's caches: that would cost more than
@@ -46,6 +51,8 @@ pub struct Summariser {
     key_limit: usize,
     parts: Vec<Part>,
     keys: usize,
+    /// Windows whose lists are cut, so that they have counters of their own.
+    cut: usize,
     overflowed: u64,
     hasher: RandomState,
 }
@@ -55,7 +62,7 @@ impl Summariser {
     #[must_use]
     pub fn new(site: SiteName, shards: u32, key_limit: usize) -> Self {
         let parts = (0..PARTS).map(|_| Part::default()).collect();
-        Self { site, shards, key_limit, parts, keys: 0, overflowed: 0, hasher: RandomState::default() }
+        Self { site, shards, key_limit, parts, keys: 0, cut: 0, overflowed: 0, hasher: RandomState::default() }
     }
 
     /// Adds a share.
@@ -90,7 +97,10 @@ impl Summariser {
 
     fn charge(&mut self, number: usize, slice: EventMillis, subject: &Subject, share: &Share<'_>) {
         if let Some(window) = self.parts[number].find(&self.hasher, slice, subject) {
-            return window.add(share);
+            let was_cut = window.overflow.is_some();
+            window.add(share);
+            self.cut += usize::from(window.overflow.is_some() && !was_cut);
+            return;
         }
         // The reserved keys always find room; they are few.
         let reserved = matches!(subject, Subject::Site | Subject::Transit | Subject::Overflow);
@@ -109,6 +119,13 @@ impl Summariser {
         self.keys
     }
 
+    /// Bytes that the windows held now take at most, and shares that wait.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let waiting = PARTS * TOGETHER * size_of::<Waiting>();
+        self.keys * WINDOW_BYTES + self.cut * CUT_BYTES + waiting
+    }
+
     /// Shares charged to `(overflow)` since the beginning.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
@@ -118,7 +135,7 @@ impl Summariser {
     /// Takes all slices, oldest first.
     pub fn take(&mut self) -> Vec<Slice> {
         (0..PARTS).for_each(|number| self.settle(number));
-        self.keys = 0;
+        (self.keys, self.cut) = (0, 0);
         let mut sizes: BTreeMap<EventMillis, usize> = BTreeMap::new();
         for (start, ..) in self.parts.iter().flat_map(|part| &part.windows) {
             *sizes.entry(*start).or_default() += 1;
@@ -208,6 +225,29 @@ mod tests {
             service: Service { port: 1, protocol: 6 },
             annotations: None,
         }
+    }
+
+    #[test]
+    fn no_window_takes_more_than_is_reckoned_with() {
+        let mut summariser = Summariser::new("a".parse().unwrap(), 8, 1_000);
+        for (host, peers) in [(1, 12u32), (2, 13), (3, 100_000)] {
+            for number in 0..peers {
+                let mut peer = [0; 16];
+                peer[12..].copy_from_slice(&number.to_be_bytes());
+                let service = Service { port: number as u16, protocol: 6 };
+                let share = Share { peer: Peer(peer), service, ..share() };
+                summariser.add(0, &Subject::Address([10, 0, 0, host].into()), &share);
+            }
+        }
+        (0..PARTS).for_each(|number| summariser.settle(number));
+        let (keys, cut) = (summariser.keys(), summariser.cut);
+        assert_eq!(keys, 3);
+        let empty = Summariser::new("a".parse().unwrap(), 8, 1).bytes();
+        let reckoned = summariser.bytes() - empty;
+        let key = size_of::<(EventMillis, Subject, Window)>() - size_of::<Window>() + 16;
+        let taken: usize = summariser.take().iter().flat_map(|slice| &slice.rows).map(|row| row.2.memory() + key).sum();
+        assert!(cut >= 2 && taken <= reckoned, "{taken} of {reckoned}, {cut} cut");
+        assert_eq!(summariser.bytes(), empty);
     }
 
     #[test]

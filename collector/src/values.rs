@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, hash::Hash};
 
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 use spikewatch_domain::{
     key::{Dimension, SiteName, Subject},
     record::EventMillis,
@@ -59,7 +60,7 @@ impl<V> Default for Open<V> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Values<V> {
+pub struct Values<V: Eq + Hash> {
     site: SiteName,
     shards: u32,
     bucket: Span,
@@ -71,14 +72,28 @@ pub struct Values<V> {
     /// Counts in `filling` and `open`.
     held: usize,
     overflowed: u64,
+    standing: Standing<V>,
+}
+
+/// Who has a window, and what decides who will have one: all that is remembered from slice to slice.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de> + Eq + Hash"))]
+pub struct Standing<V: Eq + Hash> {
     /// Values with windows of their own, in order.
     admitted: Vec<V>,
     /// What the values weighed in the bucket so far.
+    #[serde(with = "crate::saved_map")]
     weights: HashMap<V, u64, RandomState>,
     /// The bucket that `weights` are of.
     current: Option<EventMillis>,
     /// A bucket has ended, and what it held decides.
     settled: bool,
+}
+
+impl<V: Eq + Hash> Default for Standing<V> {
+    fn default() -> Self {
+        Self { admitted: Vec::new(), weights: HashMap::default(), current: None, settled: false }
+    }
 }
 
 impl<V: Value> Values<V> {
@@ -94,10 +109,7 @@ impl<V: Value> Values<V> {
             open: BTreeMap::new(),
             held: 0,
             overflowed: 0,
-            admitted: Vec::new(),
-            weights: HashMap::default(),
-            current: None,
-            settled: false,
+            standing: Standing::default(),
         }
     }
 
@@ -123,6 +135,17 @@ impl<V: Value> Values<V> {
         }
     }
 
+    /// What is remembered from slice to slice. Between [`Values::take`] and the next share it is all there is.
+    #[must_use]
+    pub fn standing(&self) -> &Standing<V> {
+        &self.standing
+    }
+
+    /// Goes on from what was remembered.
+    pub fn restore(&mut self, standing: Standing<V>) {
+        self.standing = standing;
+    }
+
     /// Shares that were counted in `(other)` because too many values were held, since the beginning.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
@@ -138,8 +161,8 @@ impl<V: Value> Values<V> {
         self.held = 0;
         open.values()
             .flat_map(|slice| &slice.counts)
-            .for_each(|(value, counters)| weigh(&mut self.weights, *value, counters));
-        if !self.settled && !self.weights.is_empty() {
+            .for_each(|(value, counters)| weigh(&mut self.standing.weights, *value, counters));
+        if !self.standing.settled && !self.standing.weights.is_empty() {
             self.elect();
         }
         for (start, counted) in open {
@@ -157,13 +180,13 @@ impl<V: Value> Values<V> {
                 }
             }
         }
-        let current = self.current.unwrap_or_else(|| self.bucket.floor(until.saturating_sub(1)));
+        let current = self.standing.current.unwrap_or_else(|| self.bucket.floor(until.saturating_sub(1)));
         let next = self.bucket.floor(until).max(current);
-        self.current = Some(next);
-        if next > current && !self.weights.is_empty() {
+        self.standing.current = Some(next);
+        if next > current && !self.standing.weights.is_empty() {
             self.elect();
-            self.settled = true;
-            self.weights.clear();
+            self.standing.settled = true;
+            self.standing.weights.clear();
         }
     }
 
@@ -176,7 +199,7 @@ impl<V: Value> Values<V> {
             rows.push((shard, subject, Window { counters, ..Window::default() }));
         };
         for (value, counters) in counted.counts {
-            if self.admitted.binary_search(&value).is_ok() {
+            if self.standing.admitted.binary_search(&value).is_ok() {
                 push(value.subject(), counters);
             } else {
                 rest.get_or_insert_default().add(&counters);
@@ -190,16 +213,16 @@ impl<V: Value> Values<V> {
 
     /// Ranks the values by weight, those without traffic that have a window after all others.
     fn elect(&mut self) {
-        let mut ranked: Vec<(u64, V)> = self.weights.iter().map(|(value, weight)| (*weight, *value)).collect();
-        let silent = self.admitted.iter().filter(|value| !self.weights.contains_key(*value));
+        let mut ranked: Vec<(u64, V)> = self.standing.weights.iter().map(|(value, weight)| (*weight, *value)).collect();
+        let silent = self.standing.admitted.iter().filter(|value| !self.standing.weights.contains_key(*value));
         ranked.extend(silent.map(|value| (0, *value)));
         ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         let places = ranked.into_iter().take(2 * self.limit).enumerate();
-        let stays = |place: usize, value: &V| place < self.limit || self.admitted.binary_search(value).is_ok();
+        let stays = |place: usize, value: &V| place < self.limit || self.standing.admitted.binary_search(value).is_ok();
         let mut admitted: Vec<V> =
             places.filter(|(place, (_, value))| stays(*place, value)).map(|(_, (_, value))| value).collect();
         admitted.sort_unstable();
-        self.admitted = admitted;
+        self.standing.admitted = admitted;
     }
 }
 

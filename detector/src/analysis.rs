@@ -4,6 +4,7 @@
 mod amended;
 pub(crate) mod baselines;
 mod early;
+mod rules;
 mod snapshot;
 
 use std::{
@@ -51,6 +52,11 @@ pub(crate) enum Command {
     Execute(EventMillis, oneshot::Sender<Result<(u64, u64), StoreError>>),
     /// Look at open windows that crossed a tripwire.
     Early(Early),
+    /// Run a rule, by id or name, over the buckets that start in a range. Answers with what it did; nothing if there is no
+    /// such rule.
+    Run(String, Range, oneshot::Sender<Result<Option<v1::Execution>, StoreError>>),
+    /// The rules as they stand.
+    Rules(oneshot::Sender<Vec<v1::Rule>>),
 }
 
 /// What it starts with.
@@ -151,16 +157,8 @@ impl Analysis {
                     self.finish(Finished { executions, ..Finished::default() }).await?;
                 }
                 command = inbox.recv() => {
-                    match command {
-                        Some(Command::Execute(until, reply)) => {
-                            self.score_ready(&stop).await?;
-                            let done = self.execute_until(until).await;
-                            // Whoever asked may be gone.
-                            let _ = reply.send(done);
-                        }
-                        Some(Command::Early(early)) => self.early(early).await?,
-                        None => return Ok(()),
-                    }
+                    let Some(command) = command else { return Ok(()) };
+                    self.obey(command, &stop).await?;
                 }
             }
         }
@@ -172,18 +170,9 @@ impl Analysis {
         let began = Instant::now();
         let learnt = self.baselines.follow(&*self.parts.store, scored, stop).await?;
         self.unsaved = learnt;
-        let look_back = self.parts.executions.longest_look_back_ms();
-        let lately = Range::of(scored.saturating_sub(look_back.saturating_mul(4)), 0);
-        let mut after = 0;
-        loop {
-            let alerts = self.parts.store.alerts(lately, after, 1000).await?;
-            let Some((last, _)) = alerts.last() else { break };
-            after = *last;
-            alerts.iter().for_each(|(_, alert)| self.parts.executions.remember(alert));
-        }
-        let since = self.baselines.span().end(scored).saturating_sub(look_back);
-        let waiting = self.parts.store.recent_records(since, 0.0).await?;
-        waiting.iter().for_each(|record| self.parts.executions.offer(record));
+        let known_until = self.baselines.span().end(scored);
+        let event_time = self.seams.clock.is_event_time();
+        rules::resume(&mut self.parts.executions, &*self.parts.store, known_until, event_time).await?;
         tracing::info!(series = self.baselines.series(), took = ?began.elapsed(), "baselines are up to the commit log");
         Ok(())
     }
@@ -236,9 +225,15 @@ impl Analysis {
 
     async fn score(&mut self, start: EventMillis) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let Scored { mut records, cut, not_modelled } = self.baselines.score(&*self.parts.store, start).await?;
+        let Scored { mut records, cut, not_modelled, shed } = self.baselines.score(&*self.parts.store, start).await?;
         self.seams.latencies.record("score", begun.elapsed());
         self.parts.counters.not_modelled.add(not_modelled);
+        self.parts.counters.shed.add(shed);
+        if not_modelled > 0 || shed > 0 {
+            self.warn(format!(
+                "memory_limit is reached: {shed} series were forgotten and {not_modelled} windows have none, in the bucket at {start} ms."
+            ));
+        }
         if cut > 0 {
             self.parts.counters.records_cut.add(cut);
             self.warn(format!("{cut} anomaly records of the bucket at {start} ms were left out: a job had too many."));
@@ -250,6 +245,7 @@ impl Analysis {
         let mut executions = if event_time { self.execute(end.saturating_sub(1)) } else { Vec::new() };
         records.iter().for_each(|record| self.parts.executions.offer(record));
         self.parts.executions.closed(start);
+        self.parts.executions.scored(end);
         if event_time {
             executions.extend(self.execute(end));
         }
@@ -303,13 +299,44 @@ impl Analysis {
 
     async fn execute_until(&mut self, until: EventMillis) -> Result<(u64, u64), StoreError> {
         let executions = self.execute(until);
-        let counts = (executions.len() as u64, executions.iter().map(|done| done.made() as u64).sum());
+        let counts = (executions.len() as u64, executions.iter().map(|done| done.alerts.len() as u64).sum());
         self.finish(Finished { executions, ..Finished::default() }).await?;
         Ok(counts)
     }
 
+    /// Answers a command. Whoever asked may be gone.
+    async fn obey(&mut self, command: Command, stop: &CancellationToken) -> Result<(), StoreError> {
+        match command {
+            Command::Execute(until, reply) => {
+                self.score_ready(stop).await?;
+                let done = self.execute_until(until).await;
+                let _ = reply.send(done);
+            }
+            Command::Early(early) => self.early(early).await?,
+            Command::Run(rule, range, reply) => {
+                let now = self.seams.clock.now_ms();
+                let run = rules::run(&mut self.parts.executions, &*self.parts.store, &rule, range, now).await;
+                let done = match run {
+                    Ok(Some(done)) => {
+                        let answer = v1::Execution::from(&done);
+                        let finished = Finished { executions: vec![done], ..Finished::default() };
+                        self.finish(finished).await.map(|()| Some(answer))
+                    }
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(done);
+            }
+            Command::Rules(reply) => {
+                let _ = reply.send(self.parts.executions.rules(self.seams.clock.now_ms()));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what came out, then shows it.
-    async fn finish(&mut self, finished: Finished) -> Result<(), StoreError> {
+    async fn finish(&mut self, mut finished: Finished) -> Result<(), StoreError> {
+        finished.progress = self.parts.executions.progress();
         if finished == Finished::default() {
             return Ok(());
         }
@@ -317,10 +344,10 @@ impl Analysis {
         alerts += finished.early.iter().filter(|alert| alert.version == 1).count() as u64;
         finished.early.iter().for_each(|alert| self.tell(alert));
         for done in &finished.executions {
-            alerts += done.made() as u64;
+            alerts += done.alerts.len() as u64;
             young += done.young;
             self.parts.counters.expired.add(done.expired as u64);
-            warnings.extend(done.warning.clone());
+            warnings.extend(done.warning());
             done.alerts.iter().for_each(|alert| self.tell(alert));
         }
         self.parts.store.finish(self.parts.term, finished).await?;

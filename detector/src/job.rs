@@ -88,6 +88,12 @@ impl Split {
         }
     }
 
+    /// True if every host has series of its own.
+    #[must_use]
+    pub fn is_by_host(self) -> bool {
+        self == Self::By(Dimension::Host)
+    }
+
     /// The dimension, unless global.
     #[must_use]
     pub fn dimension(self) -> Option<Dimension> {
@@ -169,6 +175,7 @@ impl Job {
         let (host, site) = (Split::By(Dimension::Host), Split::By(Dimension::Site));
         vec![
             Self::builtin("high_count_network_events", Measure::Events, HighCount, Split::Global),
+            Self::builtin("high_count_network_denies", Measure::Denied, HighCount, Split::Global),
             Self::builtin("high_count_network_events_by_site", Measure::Events, HighCount, site),
             Self::builtin("high_count_network_events_by_host", Measure::Events, HighCount, host),
             Self::builtin("high_bytes_out_by_host", Measure::BytesOut, HighSum, host),
@@ -246,6 +253,12 @@ impl Job {
             return Err(invalid("minimum_effect", &minimum_effect.to_string(), "0 or more"));
         }
         Ok(Self { id, measure, function, split, minimum_effect })
+    }
+
+    /// The groups that it belongs to, for calendars: what it is split by, and its measure.
+    #[must_use]
+    pub fn groups(&self) -> [&'static str; 2] {
+        [self.split.dimension().map_or("global", Dimension::name), self.measure.name()]
     }
 
     /// The job's value of a window.

@@ -9,10 +9,13 @@
 pub mod alert;
 mod analysis;
 pub mod baseline;
+pub mod calendar;
 pub mod cluster;
 pub mod commit;
 mod committer;
+pub mod exception;
 pub mod execution;
+pub mod field;
 pub mod job;
 pub mod joint;
 pub mod leader;
@@ -24,6 +27,7 @@ pub mod rule;
 pub mod scoring;
 mod service;
 pub mod store;
+pub mod suppression;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +36,7 @@ use spikewatch_proto::{
     convert::cluster::Shape,
     v1::{
         alerting_server::AlertingServer, control_server::ControlServer, results_server::ResultsServer,
-        roster_server::RosterServer, windowing_server::WindowingServer,
+        roster_server::RosterServer, rules_server::RulesServer, windowing_server::WindowingServer,
     },
 };
 use tokio::sync::watch;
@@ -40,8 +44,10 @@ use tonic::service::Routes;
 
 use self::{
     analysis::baselines::Origin,
+    calendar::Calendars,
     cluster::Timing,
     commit::Closing,
+    exception::Exception,
     job::{InvalidJob, Job},
     leader::{Lead, Leadership, Plan},
     metrics::Counters,
@@ -74,12 +80,15 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// Jobs; those that ship if empty.
     pub jobs: Vec<Job>,
+    /// Times in which unusual traffic is expected.
+    pub calendars: Calendars,
     /// How long what is stored is kept.
     pub retention: Retention,
     /// A collector that was not heard of for so long is taken out of the roster.
     pub retire_after: Duration,
-    /// Most series of one job.
-    pub max_series: usize,
+    /// What baselines, and a bucket's windows while it is scored, may take, bytes. Beyond, the series that were active
+    /// least are forgotten.
+    pub memory_limit: u64,
     /// How long aggregators are waited for.
     pub timing: Timing,
     /// Buckets after which the baselines are saved, so that a restart needs not learn the whole log again; never if 0.
@@ -107,9 +116,10 @@ impl Default for Options {
             max_wait: Duration::from_secs(300),
             rules: Vec::new(),
             jobs: Vec::new(),
+            calendars: Calendars::default(),
             retention: Retention::default(),
             retire_after: Duration::from_secs(7 * 86_400),
-            max_series: 2_000_000,
+            memory_limit: 4 << 30,
             timing: Timing::default(),
             snapshot_buckets: 16,
             advertise: String::new(),
@@ -128,7 +138,7 @@ impl Options {
         if self.rules.is_empty() {
             self.rules = Rule::built_in()?;
         }
-        check(&self.rules, &self.jobs)
+        check(&self.rules)
     }
 }
 
@@ -144,13 +154,13 @@ pub enum Error {
     /// A job doesn't fit.
     #[error(transparent)]
     Job(#[from] InvalidJob),
-    /// A rule looks at a job that isn't there.
-    #[error("rule {rule:?} looks at job {job:?}, which does not exist")]
-    UnknownJob {
+    /// An exception names a list that isn't there.
+    #[error("rule {rule:?}: its exceptions name list {list:?}, which does not exist")]
+    UnknownList {
         /// Name of the rule.
         rule: String,
-        /// Id of the job.
-        job: String,
+        /// Name of the list.
+        list: String,
     },
 }
 
@@ -187,6 +197,7 @@ impl Handle {
             executions: progress.executions,
             series: progress.series,
             not_modelled: self.counters.not_modelled.get(),
+            shed: self.counters.shed.get(),
             late_records: self.counters.late_records.get(),
             corrections_not_scored: self.counters.corrections_not_scored.get(),
             fell_silent: self.counters.fell_silent.get(),
@@ -242,7 +253,13 @@ pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams
         },
         retire_after: options.retire_after,
         timing: options.timing,
-        origin: Origin { jobs: options.jobs.into(), span, max_series: options.max_series, tasks: seams.tasks.clone() },
+        origin: Origin {
+            jobs: options.jobs.into(),
+            span,
+            memory: options.memory_limit,
+            calendars: options.calendars,
+            tasks: seams.tasks.clone(),
+        },
         snapshot_buckets: options.snapshot_buckets,
         rules: options.rules,
         retention: options.retention,
@@ -259,20 +276,23 @@ pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams
     let control = service::control::Service { shape, gate: gate.clone() };
     let results = service::results::Service { store: Arc::clone(&store), gate: gate.clone() };
     let roster = service::roster::Service { gate: gate.clone() };
+    let rules = service::rules::Service { store: Arc::clone(&store), gate: gate.clone() };
     let alerting = service::alerting::Service { store, gate, clock };
     let routes = Routes::new(WindowingServer::new(windowing).max_decoding_message_size(MAX_COMMIT_BYTES))
         .add_service(ControlServer::new(control))
         .add_service(RosterServer::new(roster))
         .add_service(ResultsServer::new(results))
+        .add_service(RulesServer::new(rules))
         .add_service(AlertingServer::new(alerting));
     Ok((Handle { leadership, counters }, routes))
 }
 
-fn check(rules: &[Rule], jobs: &[Job]) -> Result<(), Error> {
+/// A job that isn't there is no reason not to start: the rule says so with every execution.
+fn check(rules: &[Rule]) -> Result<(), Error> {
     for rule in rules {
         rule.check()?;
-        if let Some(job) = rule.jobs.iter().find(|id| jobs.iter().all(|job| job.id != **id)) {
-            return Err(Error::UnknownJob { rule: rule.name.clone(), job: job.clone() });
+        if let Some(list) = rule.exceptions.iter().find_map(Exception::unresolved) {
+            return Err(Error::UnknownList { rule: rule.name.clone(), list: list.to_owned() });
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ pub(crate) struct Counters {
     pub(crate) refusals: Counter,
     pub(crate) records_cut: Counter,
     pub(crate) not_modelled: Counter,
+    pub(crate) shed: Counter,
     pub(crate) late_records: Counter,
     pub(crate) corrections_not_scored: Counter,
     pub(crate) fell_silent: Counter,
@@ -64,8 +65,10 @@ pub struct DetectorMetrics {
     pub executions: u64,
     /// Series with a baseline.
     pub series: u64,
-    /// Windows without a series because the limit is reached.
+    /// Windows without a series because there is no memory for one.
     pub not_modelled: u64,
+    /// Series forgotten to make room for others.
+    pub shed: u64,
     /// Anomaly records that corrections of scored buckets gave.
     pub late_records: u64,
     /// Late windows that no series was asked about: their key has none, or they came too late.

@@ -1,58 +1,18 @@
 //! Rules as data: which anomaly records become alerts, how often that is looked at, and what an alert says.
 
+mod duration;
+mod meaning;
+
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Deserialize;
 
-/// How bad it is if it is true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// 21 by convention.
-    Low,
-    /// 47.
-    Medium,
-    /// 73.
-    High,
-    /// 99.
-    Critical,
-}
-
-impl Severity {
-    /// ECS leaves the scale of `event.severity` to the source; this is the one of the risk scores.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Low => 21,
-            Self::Medium => 47,
-            Self::High => 73,
-            Self::Critical => 99,
-        }
-    }
-}
-
-/// An identified thing of a threat framework.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Named {
-    /// As TA0010 or T1041.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// A tactic with its techniques.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Threat {
-    /// As "MITRE ATT&CK".
-    pub framework: String,
-    /// The tactic.
-    pub tactic: Named,
-    /// Techniques of the tactic.
-    #[serde(default)]
-    pub technique: Vec<Named>,
-}
+pub(crate) use self::duration::{duration, millis, optional};
+pub use self::meaning::{Named, Severity, Threat};
+use crate::{
+    exception::{Exception, Lists},
+    suppression::Suppression,
+};
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -64,6 +24,9 @@ pub struct Rule {
     pub name: String,
     /// Grows with every change of the rule.
     pub version: u32,
+    /// It runs; one that doesn't is only listed.
+    #[serde(default = "enabled")]
+    pub enabled: bool,
     /// What it finds.
     pub description: String,
     /// How bad an alert is.
@@ -96,6 +59,16 @@ pub struct Rule {
     /// Investigation guide, Markdown.
     #[serde(default)]
     pub note: String,
+    /// Anomaly records of which it makes no alert.
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
+    /// Which anomaly records share an alert; each has its own if there is none.
+    #[serde(default)]
+    pub suppression: Option<Suppression>,
+}
+
+fn enabled() -> bool {
+    true
 }
 
 /// Why a rule can't be used.
@@ -125,6 +98,9 @@ impl Rule {
         [
             include_str!("../../deploy/rules/spike-in-network-traffic.toml"),
             include_str!("../../deploy/rules/spike-in-a-hosts-traffic.toml"),
+            include_str!("../../deploy/rules/spike-in-firewall-denies.toml"),
+            include_str!("../../deploy/rules/spike-in-traffic-to-a-country.toml"),
+            include_str!("../../deploy/rules/traffic-to-a-rare-country.toml"),
         ]
         .into_iter()
         .map(Self::from_toml)
@@ -156,82 +132,39 @@ impl Rule {
             ("from", self.look_back >= self.interval, "must be at least the interval"),
             ("max_signals", (1..=10_000).contains(&self.max_signals), "must be 1 to 10000"),
         ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
-            Some((field, _, problem)) => {
-                Err(InvalidRule::Field { rule: self.name.clone(), field, problem: problem.to_owned() })
-            }
+        let faulty =
+            checks.into_iter().find(|(_, holds, _)| !holds).map(|(field, _, problem)| (field, problem.to_owned()));
+        let suppression = || {
+            let problem = self.suppression.as_ref()?.problem()?;
+            Some(("suppression", problem))
+        };
+        match faulty.or_else(suppression) {
+            Some((field, problem)) => Err(InvalidRule::Field { rule: self.name.clone(), field, problem }),
             None => Ok(()),
         }
+    }
+
+    /// Finds the lists that its exceptions name.
+    ///
+    /// # Errors
+    /// Names the list that isn't there.
+    pub fn resolve(&mut self, lists: &Lists) -> Result<(), InvalidRule> {
+        let resolved = self.exceptions.iter_mut().try_for_each(|exception| exception.resolve(lists));
+        resolved.map_err(|problem| InvalidRule::Field { rule: self.name.clone(), field: "exceptions", problem })
     }
 
     /// The interval, ms.
     #[must_use]
     pub fn interval_ms(&self) -> u64 {
-        u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX)
+        millis(self.interval)
     }
 
     /// The look-back, ms.
     #[must_use]
     pub fn look_back_ms(&self) -> u64 {
-        u64::try_from(self.look_back.as_millis()).unwrap_or(u64::MAX)
+        millis(self.look_back)
     }
-}
-
-/// "90s", "15m", "2h" or "1d"; with a leading "now-" as rules elsewhere write their look-back.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| {
-        serde::de::Error::custom(format!("{text:?} is no duration; expected a number and s, m, h or d, as \"15m\""))
-    })
-}
-
-fn parse(text: &str) -> Option<Duration> {
-    let text = text.strip_prefix("now-").unwrap_or(text);
-    let at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(at);
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::Job;
-
-    #[test]
-    fn the_shipped_rules_hold_together() {
-        let rules = Rule::built_in().unwrap();
-        assert_eq!(rules.len(), 2);
-        let jobs = Job::built_in();
-        for rule in &rules {
-            assert!(rule.jobs.iter().all(|id| jobs.iter().any(|job| job.id == *id)), "{}", rule.name);
-            assert_eq!((rule.threshold, rule.max_signals, rule.interval_ms()), (75.0, 100, 900_000));
-            assert_eq!((rule.severity, rule.risk_score), (Severity::Low, 21));
-            let techniques: Vec<_> =
-                rule.threat.iter().flat_map(|t| t.technique.iter().map(move |n| (&*t.tactic.id, &*n.id))).collect();
-            assert_eq!(
-                techniques,
-                [("TA0010", "T1041"), ("TA0007", "T1046"), ("TA0043", "T1595"), ("TA0040", "T1498")]
-            );
-            assert!(rule.note.len() > 500, "an alert comes with a guide");
-        }
-        assert_eq!(rules[0].jobs, ["high_count_network_events"]);
-        assert_ne!(rules[0].id, rules[1].id);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let good = include_str!("../../deploy/rules/spike-in-network-traffic.toml");
-        let error = |from: &str, to: &str| Rule::from_toml(&good.replace(from, to)).unwrap_err().to_string();
-        assert!(error("interval = \"15m\"", "interval = \"15 minutes\"").contains("no duration"));
-        assert!(error("threshold = 75", "threshold = 101").contains("threshold must be 0 to 100"));
-        assert!(error("from = \"now-30m\"", "from = \"now-5m\"").contains("from must be at least the interval"));
-        assert!(error("max_signals = 100", "max_signal = 100").contains("max_signal"));
-    }
-}
+mod tests;

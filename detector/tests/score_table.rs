@@ -6,12 +6,18 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use spikewatch_detector::baseline::table::{
-    Function, RowFault, RowProblem, TableError, TableOptions, TableSummary, score_table,
+    Function, Model, RowFault, RowProblem, TableError, TableOptions, TableSummary, score_table,
 };
 
 fn options(function: &str, bucket_span_s: Option<u32>) -> TableOptions {
-    TableOptions { function: Function::named(function).unwrap(), bucket_span_s }
+    with_model(function, bucket_span_s, Model::Rich)
 }
+
+fn with_model(function: &str, bucket_span_s: Option<u32>, model: Model) -> TableOptions {
+    TableOptions { function: Function::named(function).unwrap(), bucket_span_s, model }
+}
+
+const MODELS: [Model; 2] = [Model::Rich, Model::Compact];
 
 fn score(input: &str, options: TableOptions) -> (Vec<Vec<String>>, Vec<RowFault>, Result<TableSummary, TableError>) {
     let (mut out, mut faults) = (Vec::new(), Vec::new());
@@ -49,22 +55,30 @@ fn weeks(scale: f64, offset: f64) -> String {
 #[test]
 fn a_spike_scores_on_the_high_side_and_a_dip_on_the_low_side() {
     let input = weeks(1000.0, 0.0);
-    for (function, spike, dip) in [("high_mean", true, false), ("low_mean", false, true), ("mean", true, true)] {
-        let (rows, faults, result) = score(&input, options(function, None));
+    let sides = [("high_mean", true, false), ("low_mean", false, true), ("mean", true, true)];
+    for ((function, spike, dip), model) in sides.into_iter().flat_map(|side| MODELS.map(|model| (side, model))) {
+        let (rows, faults, result) = score(&input, with_model(function, None, model));
         assert!(faults.is_empty());
         assert_eq!(result.unwrap(), TableSummary { rows: 2016, faults: 0, buckets: 2016, series: 1 });
         let scores = column(&rows, 3);
         assert_eq!(scores[1682] >= 75.0, spike, "{function}: {}", scores[1682]);
         let lowest = scores[1872..1882].iter().copied().fold(0.0, f64::max);
         assert_eq!(lowest >= 75.0, dip, "{function}: {lowest}");
-        let calm = scores[700..1682].iter().filter(|score| **score >= 50.0).count();
-        assert!(calm <= 2, "{function}: {calm} of 982 calm rows score 50 or more");
+        let least = if model == Model::Compact { 50.0 } else { 75.0 };
+        let calm = scores[700..1682].iter().filter(|score| **score >= least).count();
+        assert!(calm <= 2, "{model:?} {function}: {calm} of 982 calm rows score {least} or more");
     }
 }
 
 #[test]
 fn typical_and_bounds_enclose_what_is_usual() {
-    let (rows, _, _) = score(&weeks(1000.0, 0.0), options("high_mean", None));
+    for model in MODELS {
+        bounds_enclose(model);
+    }
+}
+
+fn bounds_enclose(model: Model) {
+    let (rows, _, _) = score(&weeks(1000.0, 0.0), with_model("high_mean", None, model));
     let (value, typical, lower, upper) = (column(&rows, 2), column(&rows, 5), column(&rows, 6), column(&rows, 7));
     let mut calm = 960..1680;
     let inside = calm.clone().filter(|&i| lower[i] <= value[i] && value[i] <= upper[i]).count();
@@ -74,9 +88,9 @@ fn typical_and_bounds_enclose_what_is_usual() {
 
 #[test]
 fn the_unit_of_a_mean_does_not_matter() {
-    let reference = column(&score(&weeks(1.0, 0.0), options("mean", None)).0, 3);
-    for scale in [1e-9, 1e6] {
-        let scores = column(&score(&weeks(scale, 0.0), options("mean", None)).0, 3);
+    for (model, scale) in MODELS.into_iter().flat_map(|model| [(model, 1e-9), (model, 1e6)]) {
+        let reference = column(&score(&weeks(1.0, 0.0), with_model("mean", None, model)).0, 3);
+        let scores = column(&score(&weeks(scale, 0.0), with_model("mean", None, model)).0, 3);
         for (i, (a, b)) in reference.iter().zip(&scores).enumerate() {
             assert!((a - b).abs() < 0.1, "row {i}, scale {scale}: {a} and {b}");
         }
@@ -85,8 +99,14 @@ fn the_unit_of_a_mean_does_not_matter() {
 
 #[test]
 fn negative_values_mirror_positive_ones() {
-    let up = score(&weeks(1000.0, 0.0), options("high_mean", None)).0;
-    let down = score(&weeks(-1000.0, 0.0), options("low_mean", None)).0;
+    for model in MODELS {
+        mirrored(model);
+    }
+}
+
+fn mirrored(model: Model) {
+    let up = score(&weeks(1000.0, 0.0), with_model("high_mean", None, model)).0;
+    let down = score(&weeks(-1000.0, 0.0), with_model("low_mean", None, model)).0;
     assert!(column(&down, 3)[1682] >= 75.0);
     // The part above zero is all zeros there, which is never a surprise.
     for (a, b) in column(&up, 5).iter().zip(column(&down, 5)) {
@@ -120,6 +140,38 @@ fn buckets_of_interleaved_series() {
     assert_eq!(values("count"), "00 a=2, 01 a=0, 02 a=0, 03 a=1, 00 b=1, 01 b=0, 02 b=0, 03 b=0");
     assert_eq!(values("high_sum"), "00 a=3, 01 a=0, 02 a=0, 03 a=4, 00 b=10, 01 b=0, 02 b=0, 03 b=0");
     assert_eq!(values("low_mean"), "00 a=1.5, 03 a=4, 00 b=10");
+    assert_eq!(values("min"), "00 a=1, 03 a=4, 00 b=10");
+    assert_eq!(values("high_max"), "00 a=2, 03 a=4, 00 b=10");
+    assert_eq!(values("non_zero_count"), "00 a=2, 03 a=1, 00 b=1");
+    assert_eq!(values("distinct_count"), values("count"));
+}
+
+#[test]
+fn different_values_may_be_any_text() {
+    let input = "0,10.0.0.1,a\n1,10.0.0.2,a\n2,10.0.0.1,a\n3,,a\n120,x,a\n";
+    let (rows, faults, _) = score(input, options("high_distinct_count", Some(60)));
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(column(&rows, 2), [2.0, 0.0, 1.0]);
+    let (_, faults, _) = score(input, options("high_distinct_count", None));
+    assert_eq!(faults.len(), 4, "without buckets a row is a count, so a number");
+}
+
+#[test]
+fn zeros_of_a_non_zero_count_are_missing() {
+    let (rows, faults, _) = score("0,5\n60,0\n120,7\n", options("non_zero_count", None));
+    assert!(faults.is_empty());
+    assert_eq!(rows[1][2..].join(","), ",0,,,,,");
+}
+
+#[test]
+fn more_series_than_fit_are_refused() {
+    assert!(Model::Rich.most_series() < Model::Compact.most_series());
+    let mut input = String::new();
+    for i in 0..=Model::Rich.most_series() {
+        writeln!(input, "0,,{i}").unwrap();
+    }
+    let error = score(&input, options("mean", None)).2.unwrap_err();
+    assert!(matches!(error, TableError::TooManySeries { line: 100_001, most: 100_000 }), "{error}");
 }
 
 #[test]
@@ -208,8 +260,9 @@ proptest! {
         repeat in 1usize..5,
         span in prop_oneof![Just(None), (1u32..100_000).prop_map(Some)],
         function in prop::sample::select(Function::NAMES.to_vec()),
+        model in prop::sample::select(MODELS.to_vec()),
     ) {
-        let (rows, _, _) = score(&text.repeat(repeat), options(function, span));
+        let (rows, _, _) = score(&text.repeat(repeat), with_model(function, span, model));
         prop_assert!(column(&rows, 3).iter().all(|score| score.is_nan() || (0.0..=100.0).contains(score)));
     }
 }

@@ -61,7 +61,7 @@ fn cpu_ns() -> u64 {
 #[ignore = "a measurement"]
 fn scoring_speed() {
     for (what, hosts, buckets) in [("an hour", HOSTS, 0..5), ("three days", 300, 0..288)] {
-        let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 1_000_000);
+        let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 30);
         let (mut took, mut values, mut records) = (0, 0, 0);
         for at in buckets {
             let bucket = bucket(at, hosts);
@@ -80,7 +80,7 @@ fn scoring_speed() {
 fn snapshot_of_a_hundred_thousand_hosts() {
     const ALL: u32 = 100_000;
     let site: SiteName = "a".parse().unwrap();
-    let new = || Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 1_000_000);
+    let new = || Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 30);
     let mut scoring = new();
     for at in 0..98u32 {
         let row = |host: u32| {

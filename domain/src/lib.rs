@@ -3,6 +3,7 @@
 
 pub mod distinct;
 pub mod key;
+pub mod network;
 pub mod record;
 pub mod shard;
 pub mod span;

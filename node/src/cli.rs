@@ -7,8 +7,8 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spikewatch_collector::networks::Network;
-use spikewatch_domain::key::SiteName;
+use spikewatch_domain::{key::SiteName, network::Network};
+use spikewatch_proto::v1;
 
 use crate::{
     collectors::CollectorsArguments,
@@ -19,6 +19,7 @@ use crate::{
     },
     failure::Outcome,
     inspect::InspectArguments,
+    rules::RulesArguments,
     score::ScoreArguments,
 };
 
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Inspect(InspectArguments),
     /// List the collectors that buckets wait for, or take one out
     Collectors(CollectorsArguments),
+    /// List rules and their executions, or run one over past buckets
+    Rules(RulesArguments),
     /// Check a configuration, or show what is in effect
     Config(ConfigArguments),
 }
@@ -195,6 +198,9 @@ pub(crate) struct ReplayArguments {
     /// Length of a bucket: what is counted, scored and printed together.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub(crate) bucket_span: Slot,
+    /// How alerts are written.
+    #[arg(long, value_enum, default_value_t = Form::Ecs)]
+    pub(crate) form: Form,
     /// Least record score that makes an alert, 0 to 100; the rules' own if not given.
     #[arg(long, value_name = "SCORE", value_parser = score)]
     pub(crate) threshold: Option<f64>,
@@ -225,6 +231,24 @@ pub(crate) enum Emit {
     Windows,
     /// What was decoded: one document per flow.
     Flows,
+}
+
+/// How alerts are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Elastic Common Schema, with the anomaly under spikewatch.*
+    Ecs,
+    /// The same with kibana.alert.*, as the alerts of Kibana's detection rules have it
+    Kibana,
+}
+
+impl From<Form> for v1::Form {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Ecs => Self::Ecs,
+            Form::Kibana => Self::Kibana,
+        }
+    }
 }
 
 const REPLAY_EXAMPLES: &str = "\

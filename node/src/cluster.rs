@@ -9,7 +9,7 @@ use spikewatch_actors::{
     entropy::Entropy,
 };
 use spikewatch_collector::{SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks};
-use spikewatch_detector::{job::Job, rule::Rule};
+use spikewatch_detector::{calendar::Calendars, job::Job, rule::Rule};
 use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
 use spikewatch_proto::{convert::cluster::Shape, v1::Progress};
 use tempfile::TempDir;
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) rules: Vec<Rule>,
     /// Jobs; those that ship if empty.
     pub(crate) jobs: Vec<Job>,
+    /// Times in which unusual traffic is expected.
+    pub(crate) calendars: Calendars,
     /// Randomness of ids, so that one plan does one thing.
     pub(crate) seed: u64,
     /// One collector each.
@@ -103,6 +105,7 @@ impl Cluster {
             allowed_lateness: Duration::from_millis(LATENESS_BUCKETS * bucket.millis()),
             rules: plan.rules,
             jobs: plan.jobs,
+            calendars: plan.calendars,
             snapshot_buckets: 0,
             ..spikewatch_detector::Options::default()
         };
@@ -146,6 +149,7 @@ impl Cluster {
             bucket: self.bucket,
             shards: SHARDS,
             key_limit: site.key_limit,
+            memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: site.port_values,
             sources: vec![site.source],
             ecs: site.ecs,

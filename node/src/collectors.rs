@@ -1,18 +1,11 @@
 //! `collectors`: the roster of a running cluster, and taking a collector out of it.
 
-use std::{io::Write, time::Duration};
+use std::io::Write;
 
 use clap::{Args, Subcommand};
-use spikewatch_proto::{
-    LEADER_METADATA,
-    v1::{self, roster_client::RosterClient},
-};
-use tonic::{Status, transport::Channel};
+use spikewatch_proto::v1::{self, roster_client::RosterClient};
 
-use crate::{config::text::Endpoint, failure::Failure};
-
-/// A detector answers at once, or not at all.
-const CONNECT: Duration = Duration::from_secs(10);
+use crate::{config::text::Endpoint, failure::Failure, leader};
 
 /// `collectors`
 #[derive(Debug, Clone, Args)]
@@ -43,51 +36,22 @@ pub(crate) enum CollectorsAction {
 /// # Errors
 /// No detector answers, or there is no such collector.
 pub(crate) async fn run(arguments: CollectorsArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let mut detector = arguments.detector;
-    // A standby knows the leader; a second one would, too.
-    for _ in 0..3 {
-        match ask(&detector, &arguments.action, out).await? {
-            Ok(()) => return Ok(()),
-            Err(status) => match leader(&status) {
-                Some(leader) => detector = leader,
-                None if status.code() == tonic::Code::NotFound => {
-                    return Err(Failure::Usage(status.message().to_owned()));
-                }
-                None => return Err(Failure::Io(format!("{detector} answered: {}", status.message()))),
-            },
-        }
-    }
-    Err(Failure::Io("no detector leads".into()))
-}
-
-fn leader(status: &Status) -> Option<Endpoint> {
-    status.metadata().get(LEADER_METADATA)?.to_str().ok()?.parse().ok()
-}
-
-async fn ask(
-    detector: &Endpoint,
-    action: &CollectorsAction,
-    out: &mut impl Write,
-) -> Result<Result<(), Status>, Failure> {
-    let failed = |error: tonic::transport::Error| Failure::Io(format!("{detector} doesn't answer: {error}"));
-    let endpoint = Channel::from_shared(detector.url().to_owned()).map_err(Failure::internal)?;
-    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(failed)?;
-    let mut client = RosterClient::new(channel);
-    match action {
+    match arguments.action {
         CollectorsAction::List => {
-            let collectors = match client.list_collectors(v1::CollectorsQuery {}).await {
-                Ok(answer) => answer.into_inner().collectors,
-                Err(status) => return Ok(Err(status)),
-            };
-            print(&collectors, out).map_err(|error| Failure::Io(format!("can't print: {error}")))?;
-            Ok(Ok(()))
+            let list = async |channel| RosterClient::new(channel).list_collectors(v1::CollectorsQuery {}).await;
+            let collectors = leader::ask(arguments.detector, list).await?.into_inner().collectors;
+            print(&collectors, out).map_err(|error| Failure::Io(format!("can't print: {error}")))
         }
         CollectorsAction::Retire { collector } => {
             let Some((site, name)) = collector.split_once('/') else {
                 return Err(Failure::Usage(format!("{collector:?} is no collector: expected SITE/NAME")));
             };
             let request = v1::RetireRequest { site: site.to_owned(), collector: name.to_owned() };
-            Ok(client.retire_collector(request).await.map(|_| ()))
+            let retire = |channel| {
+                let request = request.clone();
+                async move { RosterClient::new(channel).retire_collector(request).await }
+            };
+            leader::ask(arguments.detector, retire).await.map(|_| ())
         }
     }
 }

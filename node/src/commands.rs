@@ -8,6 +8,7 @@ use std::{
 };
 
 use spikewatch_actors::Seams;
+use spikewatch_detector::store::without_password;
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
@@ -26,6 +27,7 @@ use crate::{
     inspect::{self, InspectArguments},
     replay,
     roles::{self, Role},
+    rules::{self, RulesArguments},
     score::{self, ScoreArguments},
     signals::Signals,
     telemetry::Telemetry,
@@ -101,6 +103,16 @@ pub(crate) fn collectors(arguments: CollectorsArguments) -> Outcome {
     print(&String::from_utf8_lossy(&out))
 }
 
+/// `rules`
+///
+/// # Errors
+/// No detector answers, or there is no such rule.
+pub(crate) fn rules(arguments: RulesArguments) -> Outcome {
+    let mut out = Vec::new();
+    runtime()?.block_on(rules::run(arguments, &mut out))?;
+    print(&String::from_utf8_lossy(&out))
+}
+
 /// `config`
 ///
 /// # Errors
@@ -129,8 +141,11 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
+/// Passwords are left out: a dump is made to be shown.
 fn dump(config: &Config) -> Outcome {
-    print(&toml::to_string(config).map_err(Failure::internal)?)
+    let mut shown = config.clone();
+    shown.detector.store = without_password(&config.detector.store);
+    print(&toml::to_string(&shown).map_err(Failure::internal)?)
 }
 
 fn print(text: &str) -> Outcome {

@@ -4,6 +4,7 @@
 //! (`SPIKEWATCH__SECTION__KEY=value`), flags (`--set section.key=value`). Unknown keys are faults, and all faults are
 //! reported at once ([`layers`]), before anything is started.
 
+pub(crate) mod calendars;
 pub(crate) mod check;
 pub(crate) mod endpoints;
 mod file;
@@ -20,9 +21,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use spikewatch_collector::networks::Network;
-use spikewatch_detector::Retention;
-use spikewatch_domain::{key::SiteName, shard::DEFAULT_SHARDS, span::Span};
+use spikewatch_detector::{Retention, calendar};
+use spikewatch_domain::{key::SiteName, network::Network, shard::DEFAULT_SHARDS, span::Span};
 
 use self::endpoints::Endpoints;
 use self::text::{Endpoint, Listen, LogFilter, OrEmpty, Period, Size, Slot, Text};
@@ -108,6 +108,8 @@ pub(crate) struct Collector {
     pub(crate) slice: Text<Slot>,
     /// Most windows held at once; beyond, traffic is charged to `(overflow)`.
     pub(crate) key_limit: usize,
+    /// Memory for windows, datagrams that wait, and slices: beyond, slices are cut early, datagrams dropped, counted.
+    pub(crate) memory_limit: Text<Size>,
     /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
     /// places); all others share the window `(other)`. 0: ports have no windows.
     pub(crate) port_values: usize,
@@ -146,13 +148,17 @@ pub(crate) struct Ecs {
 pub(crate) struct Source {
     /// What it is.
     pub(crate) kind: SourceKind,
-    /// UDP address of a listener.
+    /// Address of a listener: UDP, but for kind `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<Text<Listen>>,
-    /// Files to read, once, merged by time.
+    /// Files to read, once, merged by time; or, with `follow`, patterns of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) paths: Vec<PathBuf>,
-    /// What the files hold.
+    /// Go on reading files as they are written and rotated, and new ones that `paths` lead to (`*`, `?` and `[…]` stand
+    /// for more than one): logs of Zeek and ECS documents. Needs a spool, which says after a restart how far they were read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) follow: bool,
+    /// What the files, or the bodies of requests, hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) format: Option<Format>,
 }
@@ -167,6 +173,10 @@ pub(crate) enum SourceKind {
     Sflow,
     /// Files.
     Files,
+    /// Lines by HTTP, `POST /v1/records`, answered when they are durable. Needs a spool.
+    Http,
+    /// The service `Intake` at `collector.listen`. Needs a spool.
+    Grpc,
 }
 
 /// What a file holds.
@@ -227,12 +237,18 @@ pub(crate) struct Detector {
     pub(crate) max_wait: Text<Period>,
     /// A collector that was not heard of for so long is taken out of the roster.
     pub(crate) retire_after: Text<Period>,
+    /// Memory for baselines and a bucket's windows; beyond, the series that were active least are forgotten.
+    pub(crate) memory_limit: Text<Size>,
     /// Buckets after which the baselines are saved, so that a restart needs not learn all again; 0: never.
     pub(crate) snapshot_buckets: u32,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
     pub(crate) rules: PathBuf,
+    /// File of exceptions that rules share, and of the lists they name; empty: none.
+    pub(crate) exceptions: PathBuf,
     /// How long things are kept.
     pub(crate) keep: Keep,
+    /// Times in which unusual traffic is expected.
+    pub(crate) calendars: Vec<calendar::Written>,
 }
 
 /// `[detector.keep]`
@@ -278,7 +294,8 @@ impl Default for Cluster {
 
 impl Default for Collector {
     fn default() -> Self {
-        let listener = |kind, port| Source { kind, listen: Some(loopback(port)), paths: Vec::new(), format: None };
+        let listener =
+            |kind, port| Source { kind, listen: Some(loopback(port)), paths: Vec::new(), follow: false, format: None };
         Self {
             listen: loopback(7431),
             site: Text(default_site()),
@@ -287,6 +304,7 @@ impl Default for Collector {
             internal_networks: Vec::new(),
             slice: Text(Slot(Span::TEN_SECONDS)),
             key_limit: 1_000_000,
+            memory_limit: Text(Size(1 << 30)),
             port_values: 64,
             spool: "spikewatch.spool".into(),
             spool_budget: Text(Size(8 << 30)),
@@ -333,9 +351,12 @@ impl Default for Detector {
             allowed_lateness: Text(Period(Duration::from_secs(60))),
             max_wait: Text(Period(Duration::from_secs(300))),
             retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
+            memory_limit: Text(Size(4 << 30)),
             snapshot_buckets: 16,
             rules: PathBuf::new(),
+            exceptions: PathBuf::new(),
             keep: Keep::default(),
+            calendars: Vec::new(),
         }
     }
 }

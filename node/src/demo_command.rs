@@ -14,8 +14,12 @@ use std::{
 use futures_util::TryStreamExt as _;
 use spikewatch_actors::task::{Kind, Tasks};
 use spikewatch_collector::{Datagram, SourceOptions, log::ecs::EcsOptions, networks::InternalNetworks};
+use spikewatch_detector::calendar::Calendars;
 use spikewatch_domain::span::Span;
-use spikewatch_proto::{convert::results::Alert, v1::Progress};
+use spikewatch_proto::{
+    convert::results::Alert,
+    v1::{self, Progress},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -70,7 +74,14 @@ pub(crate) async fn run(arguments: &DemoArguments, telemetry: &Telemetry) -> Out
         });
     }
     let bucket = Span::QUARTER_HOUR;
-    let plan = Plan { bucket, rules: Vec::new(), jobs: Vec::new(), seed: arguments.seed, sites };
+    let plan = Plan {
+        bucket,
+        rules: Vec::new(),
+        jobs: Vec::new(),
+        calendars: Calendars::default(),
+        seed: arguments.seed,
+        sites,
+    };
     let mut cluster = Cluster::start(plan, telemetry).await?;
     let tasks = cluster.seams.tasks.clone();
     let (alerts, made) = mpsc::unbounded_channel();
@@ -98,7 +109,7 @@ pub(crate) async fn run(arguments: &DemoArguments, telemetry: &Telemetry) -> Out
 /// Prints alerts as they are made, and passes them on for the account.
 fn follow(mut results: Results, screen: Screen, alerts: mpsc::UnboundedSender<Alert>, tasks: &Tasks) {
     tasks.spawn(Kind::BACKGROUND, "screen", async move {
-        let mut made = std::pin::pin!(results.alerts(true).await?);
+        let mut made = std::pin::pin!(results.alerts(true, v1::Form::Ecs).await?);
         while let Some(alert) = made.try_next().await? {
             let alert = Alert::try_from(alert).map_err(Failure::internal)?;
             screen.alert(&alert);

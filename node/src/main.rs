@@ -4,7 +4,7 @@
 //! ```text
 //! cli ─▶ commands ─▶ config ─▶ roles: detector, aggregator, collector, each behind a port of its own (serving)
 //!                 ├▶ replay, demo_command ─▶ cluster: all roles on an event-time clock ─▶ results, over gRPC
-//!                 └▶ score, inspect, collectors
+//!                 └▶ score, inspect, collectors, rules
 //! telemetry: logs, traces and metrics of all of them
 //! ```
 
@@ -19,9 +19,11 @@ mod failure;
 mod human;
 mod inspect;
 mod inspect_spool;
+mod leader;
 mod replay;
 mod results;
 mod roles;
+mod rules;
 mod score;
 mod serving;
 mod signals;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Score(arguments) => commands::score(arguments),
         Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Collectors(arguments) => commands::collectors(arguments),
+        Command::Rules(arguments) => commands::rules(arguments),
         Command::Config(arguments) => commands::config(&arguments),
     })
 }

@@ -22,7 +22,7 @@ use spikewatch_collector::{
         files::FileReport,
     },
 };
-use spikewatch_detector::{job::Job, rule::Rule};
+use spikewatch_detector::{calendar::Calendars, job::Job, rule::Rule};
 use spikewatch_domain::record::FlowRecord;
 use spikewatch_proto::{convert::results::AnomalyRecord, v1::Progress};
 use tokio::{sync::mpsc, time::Instant};
@@ -34,7 +34,7 @@ use self::{
 use crate::{
     cli::{Emit, ReplayArguments},
     cluster::{Cluster, Plan, Site},
-    config::{Config, rules},
+    config::{Config, calendars, layers::Fault, rules},
     failure::{Failure, Outcome},
     human::processor_time,
     roles,
@@ -76,7 +76,8 @@ pub(crate) async fn run(arguments: &ReplayArguments, config: &Config, telemetry:
         source: SourceOptions::Files { paths: paths.clone(), expected: roles::expected(arguments.format) },
         tap,
     };
-    let plan = Plan { bucket: arguments.bucket_span.0, rules, jobs, seed: 0, sites: vec![site] };
+    let calendars = Calendars::new(calendars::load(&config.detector).map_err(usage)?);
+    let plan = Plan { bucket: arguments.bucket_span.0, rules, jobs, calendars, seed: 0, sites: vec![site] };
     let mut cluster = Cluster::start(plan, telemetry).await?;
     let tasks = cluster.seams.tasks.clone();
     let played = tokio::select! {
@@ -105,17 +106,17 @@ pub(crate) async fn run(arguments: &ReplayArguments, config: &Config, telemetry:
     outcome
 }
 
+fn usage(faults: Vec<Fault>) -> Failure {
+    Failure::Usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
 /// The job with a single series, for runs that need none.
 const CHEAPEST_JOB: &str = "high_count_network_events";
 
 /// The jobs and rules that the arguments leave.
 fn select(arguments: &ReplayArguments, config: &Config) -> Result<(Vec<Job>, Vec<Rule>), Failure> {
     let mut jobs = Job::built_in();
-    let mut rules = rules::load(&config.detector.rules)
-        .map_err(|faults| Failure::Usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-    if rules.is_empty() {
-        rules = Rule::built_in().map_err(Failure::internal)?;
-    }
+    let mut rules = rules::load(&config.detector).map_err(usage)?;
     if let Some(unknown) = arguments.jobs.iter().find(|name| jobs.iter().all(|job| job.id != **name)) {
         let known: Vec<_> = jobs.iter().map(|job| job.id.as_str()).collect();
         return Err(Failure::Usage(format!("there is no job {unknown:?}; expected one of {}", known.join(", "))));
@@ -192,7 +193,7 @@ async fn print(arguments: &ReplayArguments, cluster: &mut Cluster, output: &mut 
     match arguments.emit {
         Emit::Flows => {}
         Emit::Alerts => {
-            let mut alerts = std::pin::pin!(results.alerts(false).await?);
+            let mut alerts = std::pin::pin!(results.alerts(false, arguments.form.into()).await?);
             while let Some(alert) = alerts.try_next().await? {
                 output.line(&alert.document)?;
             }

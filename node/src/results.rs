@@ -80,8 +80,9 @@ impl Results {
     pub(crate) async fn alerts(
         &mut self,
         follow: bool,
+        form: v1::Form,
     ) -> Result<impl Stream<Item = Result<Alert, Failure>> + use<>, Failure> {
-        let query = v1::AlertsQuery { follow, ..v1::AlertsQuery::default() };
+        let query = v1::AlertsQuery { follow, form: form.into(), ..v1::AlertsQuery::default() };
         let answer = self.alerting.list_alerts(query).await.map_err(|status| failure(&status))?;
         let pages = answer.into_inner().map_err(|status| failure(&status));
         Ok(pages.map_ok(|page| futures_util::stream::iter(page.alerts.into_iter().map(Ok))).try_flatten())

@@ -4,18 +4,21 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
-    SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
-    source::file::Expected,
+    MemoryLimit, SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+    source::file::Expected, spool::SpoolPlace,
 };
-use spikewatch_detector::{Retention, cluster::Timing};
+use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
 use spikewatch_proto::v1::{
-    alerting_server, control_server, ingest_server, results_server, roster_server, windowing_server,
+    alerting_server, control_server, ingest_server, intake_server, results_server, roster_server, rules_server,
+    windowing_server,
 };
 
 use crate::{
     config::{
-        Collector, Config, Format, Keep, SourceKind, rules,
+        Collector, Config, Format, Keep, SourceKind, calendars,
+        layers::Fault,
+        rules,
         text::{Endpoint, OrEmpty},
     },
     failure::Failure,
@@ -61,9 +64,10 @@ impl Role {
                 results_server::SERVICE_NAME,
                 alerting_server::SERVICE_NAME,
                 roster_server::SERVICE_NAME,
+                rules_server::SERVICE_NAME,
             ],
             Self::Aggregator => &[ingest_server::SERVICE_NAME, control_server::SERVICE_NAME],
-            Self::Collector => &[],
+            Self::Collector => &[intake_server::SERVICE_NAME],
         }
     }
 
@@ -120,13 +124,16 @@ pub(crate) async fn start(
                 let options = collector(config, endpoints.get(&Role::Aggregator));
                 let started = spikewatch_collector::start(options, seams).await;
                 let (handle, routes) = started.map_err(|error| match error {
-                    spikewatch_collector::Error::Listen { .. } | spikewatch_collector::Error::Spool(_) => {
-                        Failure::Io(error.to_string())
-                    }
+                    spikewatch_collector::Error::Listen { .. }
+                    | spikewatch_collector::Error::Intake { .. }
+                    | spikewatch_collector::Error::Spool(_) => Failure::Io(error.to_string()),
                     other => Failure::Usage(other.to_string()),
                 })?;
                 for listener in handle.listeners() {
                     tracing::info!(address = %listener.address(), receive_buffer = listener.receive_buffer(), "flows");
+                }
+                for address in handle.intakes() {
+                    tracing::info!(%address, "records over HTTP");
                 }
                 instruments::collector(&telemetry.meter(), &handle);
                 routes
@@ -150,10 +157,12 @@ fn refused_detector(error: spikewatch_detector::Error) -> Failure {
 
 fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::Options, Failure> {
     let detector = &config.detector;
-    let rules = rules::load(&detector.rules).map_err(|faults| {
+    let usage = |faults: Vec<Fault>| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Failure::Usage(faults.join("\n"))
-    })?;
+    };
+    let rules = rules::load(detector).map_err(usage)?;
+    let calendars = Calendars::new(calendars::load(detector).map_err(usage)?);
     Ok(spikewatch_detector::Options {
         store_url: detector.store.clone(),
         durable: detector.durable,
@@ -161,9 +170,11 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         allowed_lateness: detector.allowed_lateness.0.0,
         max_wait: detector.max_wait.0.0,
         rules,
+        calendars,
         retention: retention(&detector.keep),
         retire_after: detector.retire_after.0.0,
         snapshot_buckets: detector.snapshot_buckets,
+        memory_limit: detector.memory_limit.0.0,
         advertise: advertised(&detector.advertise, config, bound).url().to_owned(),
         name: config.node.name.clone(),
         lease: detector.lease.0.0,
@@ -226,6 +237,7 @@ fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector
         bucket: config.cluster.bucket.0.0,
         shards: config.cluster.shards,
         key_limit: collector.key_limit,
+        memory_limit: MemoryLimit(collector.memory_limit.0.0),
         port_values: collector.port_values,
         sources: sources(collector),
         ecs: ecs(collector),
@@ -239,7 +251,7 @@ fn spool(config: &Config) -> Option<SpoolOptions> {
     let collector = &config.collector;
     let directory = Some(&collector.spool).filter(|directory| !directory.as_os_str().is_empty())?;
     Some(SpoolOptions {
-        directory: directory.clone(),
+        place: SpoolPlace::Directory(directory.clone()),
         budget_bytes: collector.spool_budget.0.0,
         keep_trimmed: collector.keep_trimmed.0.0,
         // Others have to end within the deadline, too.
@@ -291,10 +303,19 @@ fn sources(collector: &Collector) -> Vec<SourceOptions> {
             address: listen.0.0,
             receive_buffer: usize::try_from(collector.receive_buffer.0.0).unwrap_or(usize::MAX),
         }),
+        SourceKind::Files if source.follow => Some(SourceOptions::Follow {
+            globs: source.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            expected: expected(source.format.unwrap_or_default()),
+        }),
         SourceKind::Files => Some(SourceOptions::Files {
             paths: source.paths.clone(),
             expected: expected(source.format.unwrap_or_default()),
         }),
+        SourceKind::Http => source.listen.as_ref().map(|listen| SourceOptions::Http {
+            address: listen.0.0,
+            expected: expected(source.format.unwrap_or_default()),
+        }),
+        SourceKind::Grpc => Some(SourceOptions::Grpc),
     };
     collector.sources.iter().filter_map(source).collect()
 }

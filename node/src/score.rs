@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use spikewatch_detector::baseline::table::{Function, TableError, TableOptions, score_table};
+use spikewatch_detector::baseline::table::{Function, Model, TableError, TableOptions, score_table};
 
 /// Faults shown one by one; the rest is counted.
 const FAULTS_SHOWN: u64 = 10;
@@ -19,15 +19,25 @@ const FAULTS_SHOWN: u64 = 10;
 /// score is 0 to 100; 3, 25, 50 and 75 begin the bands warning, minor, major and critical. probability is that of a
 /// clean bucket being as unusual. typical is the forecast, lower and upper hold 95 % of usual values.
 /// multi_bucket_impact is -5 where the bucket alone is unusual, +5 where only the run of buckets up to it is.
-/// A series needs about a week before its scores can be relied on.
+/// A series needs about a week before its scores can be relied on; the rich model is silent for its first 160 buckets.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ScoreArguments {
     /// What rows are aggregated to, and which deviations count.
     ///
-    /// high_ looks for spikes only, low_ for dips only, and without either both count. count counts rows, whatever their
-    /// value; sum adds the values; mean averages them. Without --bucket-span nothing is aggregated: count and sum then
-    /// say that values are counts (changes of less than about one are noise), mean that their unit doesn't matter.
+    /// high_ looks for spikes only, low_ for dips only, and without either both count. What each makes of a bucket's rows,
+    /// and what a bucket without rows means:
+    ///
+    ///   count            their number, whatever their value; without rows 0
+    ///   non_zero_count   the same; without rows missing: a series that pauses is judged by its buckets that have rows
+    ///   distinct_count   how many different values, which may be any text (exact up to 48, then within 2 %); without rows 0
+    ///   sum              the values added up; without rows 0
+    ///   mean, min, max   of the values; without values missing
+    ///
+    /// Missing buckets have no line, and are neither scored nor learnt. Without --bucket-span nothing is aggregated: each
+    /// row is a bucket with the function's result, and absent rows are missing, as are zeros of non_zero_count. Counts and
+    /// sums are then taken for counts (changes of less than about one are noise); of mean, min and max the unit doesn't
+    /// matter.
     #[arg(
         long,
         default_value = "mean",
@@ -38,17 +48,28 @@ pub(crate) struct ScoreArguments {
     /// Aggregate rows into buckets of this length, such as 30s, 15m, 1h or 1d.
     ///
     /// Buckets are aligned to 1970-01-01T00:00:00Z, the timestamp is their start, and the first and last may be partly
-    /// covered. A bucket without rows is 0 for count and sum (up to the last bucket of the input), and has no line for
-    /// mean. Without this option each row is a bucket, and the step between the first two rows of a series is taken for
-    /// the length of its buckets.
+    /// covered. Buckets without rows that count as 0 are written up to the last bucket of the input. Without this option
+    /// each row is a bucket, and the step between the first two rows of a series is taken for the length of its buckets.
     #[arg(long, value_name = "DURATION", value_parser = bucket_span)]
     bucket_span: Option<u32>,
+
+    /// Which model: rich (17 kB a series, for few and important ones) or compact (2 kB, for many).
+    ///
+    /// rich judges each series against its own past, dips and changes of level as well as spikes; its probability is that
+    /// measured on clean synthetic series. compact is the model of by-host jobs, made for spikes; its series are calibrated
+    /// together.
+    #[arg(
+        long,
+        default_value = "rich",
+        value_parser = PossibleValuesParser::new(Model::NAMES).try_map(|name| model(&name))
+    )]
+    model: Model,
 
     /// CSV file; - or nothing is standard input.
     ///
     /// Timestamps are RFC 3339, YYYY-MM-DD HH:MM:SS (taken as UTC) or epoch seconds, and are written in the form they
     /// have. A header is optional; if it names the columns timestamp and value (and series), they may stand in any order
-    /// and beside others. Rows of a series are in order, series may be interleaved, at most 1,000,000. An empty or NaN
+    /// and beside others. Rows of a series are in order, series may be interleaved, at most 100,000 (compact: 1,000,000). An empty or NaN
     /// value is missing data: it is neither scored nor learnt. A row that can't be read is reported with its line number,
     /// and the others are scored all the same.
     #[arg(value_name = "FILE.csv")]
@@ -62,6 +83,9 @@ Examples:
 
   Requests per host and 15 minutes, from one line per request (timestamp,value,host):
     spikewatch score --function high_count --bucket-span 15m requests.csv
+
+  Hosts that talk to unusually many peers (timestamp,peer,host):
+    spikewatch score --function high_distinct_count --bucket-span 15m --model compact connections.csv
 
   Follow a growing file, and show what is critical:
     tail -n +1 -f bytes.csv | spikewatch score --function high_sum --bucket-span 1m | awk -F, '$4 >= 75'
@@ -94,7 +118,7 @@ impl ScoreError {
     #[must_use]
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Table { source: TableError::NoUsableRow | TableError::TooManySeries(_), .. } => 65,
+            Self::Table { source: TableError::NoUsableRow | TableError::TooManySeries { .. }, .. } => 65,
             Self::Open { .. } | Self::Table { .. } => 74,
         }
     }
@@ -105,7 +129,8 @@ impl ScoreError {
 /// # Errors
 /// If a file can't be read or written, or holds no usable row.
 pub(crate) fn run(arguments: ScoreArguments) -> Result<(), ScoreError> {
-    let options = TableOptions { function: arguments.function, bucket_span_s: arguments.bucket_span };
+    let options =
+        TableOptions { function: arguments.function, bucket_span_s: arguments.bucket_span, model: arguments.model };
     match arguments.file.as_deref() {
         None => score(io::stdin().lock(), "standard input", options),
         Some(path) if path == Path::new("-") => score(io::stdin().lock(), "standard input", options),
@@ -149,6 +174,10 @@ fn score(input: impl Read, name: &str, options: TableOptions) -> Result<(), Scor
 
 fn function(name: &str) -> Result<Function, String> {
     Function::named(name).ok_or_else(|| format!("no function {name}"))
+}
+
+fn model(name: &str) -> Result<Model, String> {
+    Model::named(name).ok_or_else(|| format!("no model {name}"))
 }
 
 /// A duration as a whole number of seconds, minutes, hours or days, or several of them (1h30m); 1 s to 1 day.
@@ -210,6 +239,12 @@ mod tests {
             assert_eq!(Some(command.score.function), Function::named(name));
             assert_eq!(command.score.bucket_span, Some(300));
         }
+        for name in Model::NAMES {
+            let command = Command::try_parse_from(["score", "--model", name]).unwrap();
+            assert_eq!(Some(command.score.model), Model::named(name));
+        }
+        let default = Command::try_parse_from(["score"]).unwrap();
+        assert_eq!(default.score.model, Model::Rich);
         let refused = Command::try_parse_from(["score", "--function", "median"]).unwrap_err().to_string();
         assert!(refused.contains("high_count"), "{refused}");
     }

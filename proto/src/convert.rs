@@ -1,9 +1,11 @@
 //! From wire to domain and back. Everything untrusted is checked here, once; an error names the field and what it held.
 
+pub mod alerts;
 pub mod cluster;
 pub mod commit;
 pub mod early;
 pub mod ingest;
+pub mod intake;
 pub mod results;
 pub mod windows;
 

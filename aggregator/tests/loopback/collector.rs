@@ -84,7 +84,6 @@ impl Collector {
             event_time: self.clock_ms.is_none(),
             back_fill: self.back_fill,
             draining: self.draining.iter().map(|id| vec![*id; 16]).collect(),
-            ..v1::Hello::default()
         }
     }
 

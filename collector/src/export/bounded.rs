@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 /// A map with a limit.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(bound(deserialize = "K: Deserialize<'de> + Ord, V: Deserialize<'de>"))]
 pub(super) struct Bounded<K, V> {
     entries: BTreeMap<K, Entry<V>>,
     queue: VecDeque<K>,
     limit: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Entry<V> {
     value: V,
     used: bool,

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::ExportClock;
 use super::cursor::Cursor;
 use super::field::{Slot, Values};
@@ -12,7 +14,7 @@ use super::template::{Template, TemplateKind, Templates};
 use crate::fault::{Decoded, Reason};
 
 /// The state of one observation domain (NetFlow v9: source id; NetFlow v5: engine; sFlow: sub-agent).
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Domain {
     pub(super) templates: Templates,
     pub(super) sampling: Sampling,

@@ -3,8 +3,11 @@
 //! Numbers are those of the IANA registry "IPFIX Information Elements", which NetFlow v9 (RFC 3954 section 8) agrees with up to
 //! 127; reverse fields are RFC 5103. A field that is not listed here is skipped by its length.
 
-/// What a field means to us. Each slot holds one value of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// What a field means to us. Each slot holds one value of a record. Their order is that of saved templates
+/// ([`checkpoint`](crate::checkpoint)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[repr(u8)]
 pub(super) enum Slot {
     Bytes,

@@ -32,6 +32,7 @@ use domain::{Domain, Origin};
 use field::Values;
 pub use framing::{ExportFormat, export_time, recognise, split};
 use sequence::Arrival;
+use serde::{Deserialize, Serialize};
 use stats::Unit;
 pub use stats::{ExportStats, ExporterStats};
 
@@ -39,7 +40,7 @@ use crate::fault::{Decoded, Reason};
 use crate::packet::flow_table::{FlowTable, FlowTableLimits};
 
 /// How much an [`ExportDecoder`] may remember.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ExportLimits {
     /// Pairs of exporter and observation domain.
     pub max_exporters: usize,
@@ -64,17 +65,18 @@ impl Default for ExportLimits {
 
 /// Decodes export datagrams. One per listener or file: it remembers templates, sampling and sequence numbers by exporter
 /// address and observation domain, within [`ExportLimits`].
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct ExportDecoder {
     limits: ExportLimits,
     domains: Bounded<DomainKey, Domain>,
     template_fields: usize,
     flows: FlowTable,
+    #[serde(skip, default = "Values::new")]
     values: Values,
     stats: ExportStats,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 struct DomainKey {
     exporter: IpAddr,
     format: ExportFormat,

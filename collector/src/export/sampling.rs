@@ -1,6 +1,8 @@
 //! How much of the traffic an exporter looked at, from its options data, its headers or the record itself, and what that
 //! makes of a record's counters.
 
+use serde::{Deserialize, Serialize};
+
 use super::bounded::Bounded;
 use super::field::{SAMPLING, Slot, Values};
 
@@ -12,7 +14,7 @@ const MAX_INTERFACES: usize = 256;
 const PROBABILITY_SCALE: f64 = 1e9;
 
 /// For each `seen` packets, `sent` were sent. `seen` is never 0 and never more than `sent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Ratio {
     sent: u64,
     seen: u64,
@@ -35,7 +37,8 @@ impl Ratio {
 
     /// What was sent, if `count` was seen; rounded to the nearest.
     pub(super) fn scale(self, count: u64) -> u64 {
-        let scaled = (u128::from(count) * u128::from(self.sent) + u128::from(self.seen / 2)) / u128::from(self.seen);
+        let scaled =
+            (u128::from(count) * u128::from(self.sent) + u128::from(self.seen / 2)) / u128::from(self.seen.max(1));
         u64::try_from(scaled).unwrap_or(u64::MAX)
     }
 
@@ -63,7 +66,7 @@ impl Ratio {
 }
 
 /// The sampling of one observation domain.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Sampling {
     everywhere: Option<Ratio>,
     by_selector: Bounded<u64, Ratio>,

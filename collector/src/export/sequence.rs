@@ -1,5 +1,7 @@
 //! What an exporter's sequence numbers say was lost on the way.
 
+use serde::{Deserialize, Serialize};
+
 /// A gap larger than this many units is taken for a restart: nobody loses that much and comes back in order.
 const PLAUSIBLE_GAP: u32 = 1 << 20;
 
@@ -17,7 +19,7 @@ pub(super) enum Arrival {
 }
 
 /// The sequence of one exporter and domain. Units are datagrams or records, as the format counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Sequence {
     expected: Option<u32>,
     uptime_ms: u32,

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::sequence::Arrival;
 
 /// Counts of one exporter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ExporterStats {
     /// Datagrams that came.
     pub datagrams: u64,
@@ -25,7 +27,7 @@ pub struct ExporterStats {
 }
 
 /// Counts of a decoder.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct ExportStats {
     /// Datagrams given to the decoder.
     pub datagrams: u64,

@@ -1,5 +1,7 @@
 //! Templates of NetFlow v9 and IPFIX, compiled when they arrive: of a record only the fields that we use are looked at.
 
+use serde::{Deserialize, Serialize};
+
 use super::bounded::{Bounded, Displaced};
 use super::cursor::Cursor;
 use super::field::{Slot, Values};
@@ -11,7 +13,7 @@ pub(super) const MAX_FIELDS: usize = 1024;
 const VARIABLE: u16 = u16::MAX;
 
 /// What the records of a template are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum TemplateKind {
     /// Flow records.
     Flows,
@@ -20,7 +22,7 @@ pub(super) enum TemplateKind {
 }
 
 /// One step in reading a record: a value of `length` bytes for `slot`, at `offset` if the template is of fixed length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 struct Step {
     slot: Slot,
     offset: u16,
@@ -28,7 +30,7 @@ struct Step {
 }
 
 /// A compiled template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Template {
     kind: TemplateKind,
     steps: Box<[Step]>,
@@ -142,7 +144,7 @@ impl TemplateBuilder {
 }
 
 /// The templates of one exporter and observation domain.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Templates {
     templates: Bounded<u16, Template>,
     steps: usize,

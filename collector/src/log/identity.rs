@@ -9,7 +9,7 @@ use rapidhash::v3::rapidhash_v3;
 const LONGEST_NAME: usize = 256;
 
 /// Hash of one identifier. Equal for every source that names the same thing (community ids, agents).
-pub(super) fn of(text: &str) -> u64 {
+pub(crate) fn of(text: &str) -> u64 {
     rapidhash_v3(text.as_bytes())
 }
 

@@ -3,7 +3,7 @@
 pub mod ecs;
 mod ecs_document;
 mod ecs_kind;
-mod identity;
+pub(crate) mod identity;
 mod json;
 mod protocol;
 mod scalar;

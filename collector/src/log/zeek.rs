@@ -24,6 +24,12 @@ impl ZeekDecoder {
         Self::default()
     }
 
+    /// The lines of the last header: a decoder that was given them decodes as this one does.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        self.layout.text()
+    }
+
     /// Decodes one line: exactly one record or one fault, or nothing for a blank, header or comment line.
     pub fn decode(&mut self, line: &[u8], out: &mut Decoded) {
         // A blank may be a column, so only the line's end is taken off.

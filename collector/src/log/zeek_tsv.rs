@@ -7,12 +7,16 @@ use super::scalar::{Scalar, shown};
 use super::zeek::{Column, Connection};
 use crate::fault::{Fault, Reason};
 
+/// Most bytes of a header that are kept as they stood: those of the most columns with long names.
+const MOST_TEXT: usize = 64 << 10;
 /// Most columns that a header may name.
 const MOST_COLUMNS: usize = 512;
 
 /// How to read a line, as the last header said.
 #[derive(Debug)]
 pub(super) struct Layout {
+    /// The lines that said so.
+    text: Vec<u8>,
     separator: u8,
     unset: Vec<u8>,
     empty: Vec<u8>,
@@ -22,7 +26,13 @@ pub(super) struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { separator: b'\t', unset: b"-".to_vec(), empty: b"(empty)".to_vec(), columns: Err(of_log(b"conn")) }
+        Self {
+            text: Vec::new(),
+            separator: b'\t',
+            unset: b"-".to_vec(),
+            empty: b"(empty)".to_vec(),
+            columns: Err(of_log(b"conn")),
+        }
     }
 }
 
@@ -32,6 +42,7 @@ impl Layout {
         if let Some(separator) = line.strip_prefix(b"#separator ") {
             // A new header, or the header of a file appended to this one: nothing of the old one holds.
             *self = Self::default();
+            self.keep(line);
             match unescaped(separator) {
                 Some(separator) => self.separator = separator,
                 None => self.columns = Err(Fault::new(Reason::UnknownFormat, "#separator is not one character")),
@@ -41,6 +52,7 @@ impl Layout {
         if self.is_unreadable() {
             return;
         }
+        self.keep(line);
         let mut parts = line.split(|byte| *byte == self.separator);
         let key = parts.next().unwrap_or_default();
         match key {
@@ -49,6 +61,18 @@ impl Layout {
             b"#path" => self.columns = Err(of_log(parts.next().unwrap_or_default())),
             b"#fields" if !self.is_other_log() => self.columns = columns(parts),
             _ => {}
+        }
+    }
+
+    /// The lines of the header.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    fn keep(&mut self, line: &[u8]) {
+        if self.text.len() + line.len() < MOST_TEXT {
+            self.text.extend_from_slice(line);
+            self.text.push(b'\n');
         }
     }
 

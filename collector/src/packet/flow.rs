@@ -4,6 +4,7 @@ use std::mem;
 use std::net::IpAddr;
 
 use rapidhash::v3::rapidhash_v3;
+use serde::{Deserialize, Serialize};
 use spikewatch_domain::record::{FlowRecord, Report};
 
 use super::headers::Dissected;
@@ -15,7 +16,7 @@ const ACK: u8 = 0x10;
 const TCP: u8 = 6;
 
 /// The 5-tuple of one packet, as sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Ends {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
@@ -65,14 +66,14 @@ impl Ends {
 }
 
 /// Bytes and packets that one end sent since the last report.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 struct Sent {
     bytes: u64,
     packets: u64,
 }
 
 /// A flow that is going on. Two cache lines: with many flows, fetching them is what a packet costs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[repr(align(64))]
 pub(super) struct Flow {
     /// As the first packet says; the source is who opened the conversation.

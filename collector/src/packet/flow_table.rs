@@ -5,7 +5,10 @@
 //! clock, which is the latest time it was ever told: equal packets give equal reports in equal order, and a time that goes
 //! backwards ends nothing.
 
+mod saved;
+
 use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
 use spikewatch_domain::record::FlowRecord;
 
 use super::flow::{Ends, Flow};
@@ -17,7 +20,7 @@ use super::order::Order;
 const LINGER_MS: u64 = 2_000;
 
 /// When flows are reported, and how many are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FlowTableLimits {
     /// A flow without packets for this long (ms) has ended.
     pub idle_ms: u64,

@@ -3,6 +3,8 @@
 //! A cache of fixed size, in which each datagram has one place: a newer datagram overwrites an older one, and what is not
 //! found (or came before its first fragment) is charged to its addresses with ports 0.
 
+use serde::{Deserialize, Serialize};
+
 use super::flow::Ends;
 use super::ip::{Datagram, Fragment};
 
@@ -13,13 +15,13 @@ const PLACES: usize = 4096;
 const REASSEMBLY_MS: u64 = 60_000;
 
 /// The flows of recent first fragments.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Fragments {
     /// Empty until the first fragment is seen.
     places: Vec<Option<Known>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 struct Known {
     datagram: Datagram,
     ends: Ends,

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use rapidhash::v3::rapidhash_v3;
+use serde::{Deserialize, Serialize};
 
 use super::wire::{be16, be32, byte, bytes};
 use crate::fault::{Fault, Reason};
@@ -54,7 +55,7 @@ pub(super) struct Fragment {
 }
 
 /// What the fragments of one datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub(super) struct Datagram {
     source: IpAddr,
     destination: IpAddr,

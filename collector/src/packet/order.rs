@@ -35,6 +35,13 @@ impl Order {
         (self.front != NONE).then_some(self.front)
     }
 
+    /// The slots, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let after = |slot: &u32| self.links.get(*slot as usize).map(|link| link.after).filter(|slot| *slot != NONE);
+        // No slot comes twice.
+        std::iter::successors(self.front(), after).take(self.links.len())
+    }
+
     /// Puts `slot` at the back, from wherever it is.
     pub(super) fn push_back(&mut self, slot: u32) {
         if self.back == slot {

@@ -12,6 +12,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
+use serde::{Deserialize, Serialize};
 use spikewatch_domain::record::{EventMillis, FlowRecord};
 
 use crate::{
@@ -28,19 +29,19 @@ use crate::{
     recognise::{Format, recognise},
 };
 
+use super::lines::{LineDecoder, MAX_LINE};
+
 pub use error::FileError;
 use exports::holds_exports;
 pub use paths::expand;
 
 /// How much of a file is looked at to tell its format.
 const HEAD: usize = 64 * 1024;
-/// Longest line.
-const MAX_LINE: usize = 1 << 20;
 /// Largest file of raw datagrams; one is a handful of datagrams, not a capture.
 const MAX_RAW: u64 = 64 << 20;
 
 /// What the user says a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub enum Expected {
     /// It is told from the content.
     #[default]
@@ -106,7 +107,7 @@ pub struct OpenFile {
 enum Content {
     Capture { reader: CaptureReader<Box<dyn Read + Send>>, packet: Packet, exports: Option<Exports> },
     Raw { bytes: Vec<u8>, ends: std::vec::IntoIter<std::ops::Range<usize>>, current: std::ops::Range<usize> },
-    Lines { reader: Box<dyn BufRead + Send>, line: Vec<u8>, decoder: Decoder, decoded: Decoded },
+    Lines { reader: Box<dyn BufRead + Send>, line: Vec<u8>, decoder: LineDecoder, decoded: Decoded },
 }
 
 /// Which exports a capture is read for.
@@ -119,11 +120,6 @@ struct Packet {
     original_length: u32,
     data: Vec<u8>,
     datagram: Option<(IpAddr, std::ops::Range<usize>)>,
-}
-
-enum Decoder {
-    Ecs(EcsDecoder),
-    Zeek(ZeekDecoder),
 }
 
 impl OpenFile {
@@ -200,8 +196,8 @@ impl OpenFile {
                     .collect();
                 Content::Raw { bytes, ends: ranges.into_iter(), current: 0..0 }
             }
-            Format::Ecs => lines(Box::new(whole), Decoder::Ecs(EcsDecoder::new(ecs.clone()))),
-            Format::ZeekTsv | Format::ZeekJson => lines(Box::new(whole), Decoder::Zeek(ZeekDecoder::new())),
+            Format::Ecs => lines(Box::new(whole), LineDecoder::Ecs(EcsDecoder::new(ecs.clone()))),
+            Format::ZeekTsv | Format::ZeekJson => lines(Box::new(whole), LineDecoder::Zeek(ZeekDecoder::new())),
         })
     }
 
@@ -273,10 +269,7 @@ impl OpenFile {
                     self.place += 1;
                     Metrics::add(&self.metrics.counters().lines, 1);
                     if fits {
-                        match decoder {
-                            Decoder::Ecs(ecs) => ecs.decode(line, decoded),
-                            Decoder::Zeek(zeek) => zeek.decode(line, decoded),
-                        }
+                        decoder.decode(line, decoded);
                     } else {
                         decoded.fault(Reason::BadLine, format!("a line longer than {MAX_LINE} bytes"));
                     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use spikewatch_domain::record::EventMillis;
+
 use crate::{
     fault::Fault,
     log::ecs::EcsOptions,
@@ -29,6 +31,20 @@ pub fn run(
     ecs: &EcsOptions,
     pipeline: &mut Pipeline,
     metrics: &Metrics,
+    deliver: impl FnMut(&mut Pipeline, Option<Flush>) -> bool,
+) -> Vec<FileReport> {
+    resume(paths, 0, expected, ecs, pipeline, metrics, deliver)
+}
+
+/// As [`run`], but what was handed on before, up to a watermark, is not handed on again: the pipeline, which is a new one,
+/// then knows what it knew.
+pub(crate) fn resume(
+    paths: &[PathBuf],
+    handed_on: EventMillis,
+    expected: Expected,
+    ecs: &EcsOptions,
+    pipeline: &mut Pipeline,
+    metrics: &Metrics,
     mut deliver: impl FnMut(&mut Pipeline, Option<Flush>) -> bool,
 ) -> Vec<FileReport> {
     let mut reports = Vec::new();
@@ -48,11 +64,16 @@ pub fn run(
         }
     }
     lanes.retain_mut(|lane| lane.advance(&mut reports));
-    let mut faults = Vec::new();
+    let (mut faults, mut behind) = (Vec::new(), handed_on > 0);
     while let Some(index) = earliest(&lanes) {
         let lane = &mut lanes[index];
         let time = lane.current().time();
-        let due = pipeline.advance(time);
+        let mut due = pipeline.advance(time);
+        if behind {
+            // The flush that promised this watermark came before this item.
+            behind = time < handed_on;
+            (due, _) = (None, (!behind).then(|| pipeline.so_far()));
+        }
         feed(lane.current(), pipeline, &mut faults, metrics);
         if !deliver(pipeline, due) {
             return reports;
@@ -60,6 +81,9 @@ pub fn run(
         if !lane.advance(&mut reports) {
             lanes.remove(index);
         }
+    }
+    if behind {
+        pipeline.so_far();
     }
     let last = pipeline.finish();
     deliver(pipeline, Some(last));
@@ -126,3 +150,6 @@ impl Lane {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

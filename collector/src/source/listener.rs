@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::kernel_drops::KernelDrops;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, pipeline::Pipeline};
 
 /// Largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
@@ -39,6 +39,46 @@ pub struct Datagram {
     pub time_ms: u64,
     /// UDP payload.
     pub payload: Vec<u8>,
+}
+
+impl Datagram {
+    /// What it takes while it waits, bytes.
+    fn waiting_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.payload.len()) as u64
+    }
+
+    /// Lets it wait for its turn. False if the mailbox is full, or what waits takes `limit` bytes.
+    fn wait_in(self, mailbox: &Mailbox<Self>, limit: usize, metrics: &Metrics) -> bool {
+        let bytes = self.waiting_bytes();
+        let waiting = &metrics.counters().datagram_bytes_waiting;
+        let fits = waiting.fetch_add(bytes, Relaxed).saturating_add(bytes) <= limit as u64;
+        let waits = fits && mailbox.try_send(self).is_ok();
+        if !waits {
+            waiting.fetch_sub(bytes, Relaxed);
+        }
+        waits
+    }
+
+    /// It will wait, wherever it was until now.
+    pub(crate) fn waits(&self, metrics: &Metrics) {
+        metrics.counters().datagram_bytes_waiting.fetch_add(self.waiting_bytes(), Relaxed);
+    }
+
+    /// It waits no longer.
+    pub(crate) fn waited(&self, metrics: &Metrics) {
+        metrics.counters().datagram_bytes_waiting.fetch_sub(self.waiting_bytes(), Relaxed);
+    }
+
+    /// Through the pipeline.
+    pub(crate) fn decode(&self, pipeline: &mut Pipeline, metrics: &Metrics) {
+        Metrics::add(&metrics.counters().datagrams, 1);
+        let mut faults = Vec::new();
+        pipeline.datagram(self.exporter, self.time_ms, &self.payload, &mut faults);
+        for fault in &faults {
+            let place = || format!("a datagram received at {} ms", self.time_ms);
+            metrics.fault(&self.exporter.to_string(), place, fault);
+        }
+    }
 }
 
 /// What one listener counts. Written by its task, read by any.
@@ -126,14 +166,15 @@ impl Listener {
         &self.metrics
     }
 
-    /// Receives until the mailbox's other end is gone. A full mailbox drops the datagram, counted.
+    /// Receives until the mailbox's other end is gone. A full mailbox, or `limit` bytes of all that waits in it, drops the
+    /// datagram, counted.
     ///
     /// # Errors
     /// Never: what the socket reports is counted and logged.
     pub async fn receive(
         mut self,
         now_ms: impl Fn() -> u64,
-        datagrams: Mailbox<Datagram>,
+        (datagrams, limit): (Mailbox<Datagram>, usize),
         metrics: Metrics,
     ) -> Result<(), Infallible> {
         let mut buffer = vec![0; MAX_DATAGRAM];
@@ -159,7 +200,7 @@ impl Listener {
                         let payload = buffer.get(..length).unwrap_or_default().to_vec();
                         let exporter = from.ip().to_canonical();
                         let datagram = Datagram { exporter, time_ms: now_ms(), payload };
-                        if datagrams.try_send(datagram).is_err() {
+                        if !datagram.wait_in(&datagrams, limit, &metrics) {
                             self.metrics.dropped.fetch_add(1, Relaxed);
                             metrics.counters().datagrams_dropped.fetch_add(1, Relaxed);
                         }

@@ -4,5 +4,10 @@
 pub(crate) mod channel;
 pub mod file;
 pub mod files;
+pub(crate) mod follow;
+pub(crate) mod followed;
+pub(crate) mod intake;
 mod kernel_drops;
+pub(crate) mod lines;
 pub mod listener;
+pub(crate) mod once;

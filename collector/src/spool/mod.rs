@@ -69,7 +69,7 @@ pub use self::{
     head::{Owner, Shape},
     merge::merge_windows,
     open::{Checkpoint, Opened, Recovered, RecoveredSlice},
-    options::{MAX_SLICES, Options},
+    options::{MAX_SLICES, Options, SpoolPlace},
     reading::StoredSlice,
     record::{Incarnation, Pair, Part, Record, SliceMeta, Tombstone},
     recover::Damage,

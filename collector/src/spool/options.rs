@@ -1,6 +1,17 @@
 //! What a spool may take, and whose it is.
 
-use super::head::Owner;
+use std::path::PathBuf;
+
+use super::{head::Owner, memory::Memory};
+
+/// Where a spool is.
+#[derive(Debug, Clone)]
+pub enum SpoolPlace {
+    /// In a directory, which is made if need be. One collector's only.
+    Directory(PathBuf),
+    /// On a simulated disk.
+    Memory(Memory),
+}
 
 /// Most slices, unless [`Options::max_slices`] says otherwise: 45 hours of slices of 10 s.
 pub const MAX_SLICES: usize = 16_384;

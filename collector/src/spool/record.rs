@@ -98,14 +98,28 @@ impl Tombstone {
             return false;
         }
         self.last_seq = next.last_seq;
-        self.events = self.events.saturating_add(next.events);
-        self.bytes = self.bytes.saturating_add(next.bytes);
-        for bucket in &next.buckets {
+        self.include(next);
+        true
+    }
+
+    /// True if its numbers take in those of the other one.
+    pub(super) fn spans(&self, other: &Self) -> bool {
+        self.shard == other.shard && self.first_seq <= other.first_seq && other.last_seq <= self.last_seq
+    }
+
+    /// Adds what the other one stands for.
+    pub(super) fn include(&mut self, other: &Self) {
+        self.events = self.events.saturating_add(other.events);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        if self.buckets.is_empty() || other.buckets.is_empty() {
+            self.buckets.clear();
+            return;
+        }
+        for bucket in &other.buckets {
             if let Err(at) = self.buckets.binary_search(bucket) {
                 self.buckets.insert(at, *bucket);
             }
         }
-        true
     }
 
     /// True if nothing of it can be asked for any more.

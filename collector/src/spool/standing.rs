@@ -41,8 +41,11 @@ impl Numbering {
         }
     }
 
-    /// Enters a tombstone in its place. Two neighbours become one unless the first may have been sent by itself.
-    pub(super) fn bury(&mut self, tombstone: Tombstone) {
+    /// Enters a tombstone in its place. Two neighbours become one unless the first may have been sent by itself. Slices
+    /// may have been merged across one that was dropped before: when they go too, its tombstone is part of theirs.
+    pub(super) fn bury(&mut self, mut tombstone: Tombstone) {
+        let inner: Vec<_> = self.tombstones.extract_if(.., |other| tombstone.spans(other)).collect();
+        inner.iter().for_each(|inner| tombstone.include(inner));
         let key = (tombstone.shard, tombstone.first_seq);
         let at = self.tombstones.partition_point(|other| (other.shard, other.first_seq) < key);
         let sent = self.sent.get(tombstone.shard as usize).copied().unwrap_or(u64::MAX);
@@ -118,6 +121,13 @@ impl Standing {
 
     pub(super) fn numbering_mut(&mut self, incarnation: Incarnation) -> Option<&mut Numbering> {
         self.numberings.iter_mut().find(|numbering| numbering.incarnation == incarnation)
+    }
+
+    /// How many of the newest numberings may get slices: the live one, and, until that has some, the one before, whose
+    /// slices may have been numbered before it was known that another begins.
+    pub(super) fn open_numberings(&self) -> usize {
+        let is_unused = self.numberings.last().is_some_and(|live| live.next_seq.iter().all(|next| *next <= 1));
+        if is_unused { 2 } else { 1 }
     }
 
     /// All but the check-point, which goes beside.

@@ -106,7 +106,9 @@ impl State {
         {
             standing.numberings.push(Numbering::new(meta.incarnation, standing.shards));
         }
-        let numbering = standing.numberings.last_mut().filter(|last| last.incarnation == meta.incarnation);
+        let open = standing.open_numberings();
+        let mut newest = standing.numberings.iter_mut().rev().take(open);
+        let numbering = newest.find(|numbering| numbering.incarnation == meta.incarnation);
         let numbering = numbering.ok_or("its incarnation is not the live one")?;
         for part in &meta.parts {
             let next = *numbering.next_seq.get(part.shard as usize).ok_or(NO_SHARD)?;
@@ -238,14 +240,15 @@ impl State {
         }
     }
 
-    /// Forgets numberings of which nothing is left, but not the live one.
+    /// Forgets numberings of which nothing is left and that get nothing any more.
     pub(super) fn retire(&mut self) {
-        let Some(live) = self.standing.numberings.last().map(|live| live.incarnation) else { return };
+        let closed = self.standing.numberings.len().saturating_sub(self.standing.open_numberings());
         let slices = &self.slices;
-        self.standing.numberings.retain(|numbering| {
+        let is_done = |numbering: &mut Numbering| {
             let has_slices = || slices.values().any(|kept| kept.meta.incarnation == numbering.incarnation);
-            numbering.incarnation == live || !numbering.tombstones.is_empty() || has_slices()
-        });
+            numbering.tombstones.is_empty() && !has_slices()
+        };
+        self.standing.numberings.extract_if(..closed, is_done).for_each(drop);
     }
 }
 

@@ -89,6 +89,12 @@ impl<L: FileLayer> Spool<L> {
         self.state.standing.checkpoint.as_deref()
     }
 
+    /// Bytes that wait for a sync.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes.len()
+    }
+
     /// What it has met.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -79,7 +79,7 @@ impl Contents {
     }
 
     /// Bytes of memory, roughly: numbers take 8 here, and mostly 1 to 3 on the wire.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.windows.encoded_len().saturating_mul(4)
     }
 
@@ -130,19 +130,20 @@ impl Memory {
 
     /// Keeps a slice's contents.
     pub(super) fn keep(&mut self, slice_no: SliceNo, contents: Contents) {
-        let Some(limit) = self.limit else {
-            self.slices.insert(slice_no, (contents, 0));
-            return;
-        };
         let bytes = contents.bytes();
         self.forget(&[slice_no]);
         self.slices.insert(slice_no, (contents, bytes));
         self.bytes += bytes;
-        while self.bytes > limit
+        while self.limit.is_some_and(|limit| self.bytes > limit)
             && let Some(oldest) = self.slices.keys().copied().find(|other| *other != slice_no)
         {
             self.forget(&[oldest]);
         }
+    }
+
+    /// Bytes of memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets them.

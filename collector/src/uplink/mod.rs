@@ -1,5 +1,5 @@
 //! The uplink actor: keeps streams to the aggregators that own our shards, and runs the delivery [`core`] over them.
-//! Contents lie in a spool, which a thread of its own writes ([`spooler`]), or in memory.
+//! Contents lie in a spool, which a thread of its own writes (`spooler`), or in memory.
 
 mod contents;
 pub mod core;
@@ -25,7 +25,7 @@ use spikewatch_actors::{
 };
 use spikewatch_proto::{trace::traceparent, v1};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,9 +36,9 @@ use self::{
     core::{Action, Core, CoreOptions, Event as Happened, LaneNo, LinkId, SliceNo},
     outlet::{Outlet, Pumped, Queued},
     skew::Skews,
-    store::Store,
+    store::{Begun, Store},
 };
-use crate::{metrics::Metrics, pipeline::Flush, spool};
+use crate::{memory_limit::MemoryLimit, metrics::Metrics, pipeline::Flush, spool};
 
 pub(crate) use self::store::SpoolOptions;
 
@@ -70,19 +70,40 @@ pub(crate) struct UplinkOptions {
     pub(crate) core: CoreOptions,
     /// Where what is not committed is kept; in memory, if none.
     pub(crate) spool: Option<SpoolOptions>,
+    /// What all of the collector may take.
+    pub(crate) memory: MemoryLimit,
+}
+
+impl Delivery {
+    /// One of what is kept nowhere.
+    pub(crate) fn unkept(flush: Flush, made_by: Span) -> Self {
+        Self { flush, checkpoint: None, durable: Vec::new(), made_by }
+    }
 }
 
 /// The way into the uplink. When all of them are gone, nothing more comes.
 #[derive(Debug, Clone)]
 pub(crate) struct UplinkHandle {
-    flushes: mpsc::Sender<(Flush, Span)>,
+    deliveries: mpsc::Sender<Delivery>,
+}
+
+/// What is to be delivered.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// What is due.
+    pub(crate) flush: Flush,
+    /// What sources go on from once this is durable.
+    pub(crate) checkpoint: Option<Vec<u8>>,
+    /// Told when it is; dropped if it never will be.
+    pub(crate) durable: Vec<oneshot::Sender<()>>,
+    /// The span that made it.
+    pub(crate) made_by: Span,
 }
 
 impl UplinkHandle {
-    /// Hands over what is due, and the span that made it; waits while too much is uncommitted. False if the uplink has
-    /// ended.
-    pub(crate) async fn deliver(&self, flush: Flush, made_by: Span) -> bool {
-        self.flushes.send((flush, made_by)).await.is_ok()
+    /// Hands over what is due; waits while too much is uncommitted. False if the uplink has ended.
+    pub(crate) async fn deliver(&self, delivery: Delivery) -> bool {
+        self.deliveries.send(delivery).await.is_ok()
     }
 }
 
@@ -117,8 +138,8 @@ struct Uplink {
     finished: watch::Sender<bool>,
 }
 
-/// Starts the uplink. One with a spool goes on from what is in there, and outlives the sources until that is delivered,
-/// or the time for parting has passed.
+/// Starts the uplink. One with a spool goes on from what is in there (the sources from its check-point), and outlives the
+/// sources until that is delivered, or the time for parting has passed.
 ///
 /// # Errors
 /// The spool can't be opened.
@@ -126,14 +147,17 @@ pub(crate) async fn start(
     options: UplinkOptions,
     metrics: Metrics,
     seams: &Seams,
-) -> Result<(UplinkHandle, Finished), spool::Error> {
-    let (flushes, due) = mpsc::channel(1);
+) -> Result<(UplinkHandle, Finished, Option<spool::Checkpoint>), spool::Error> {
+    let (deliveries, due) = mpsc::channel(1);
     let (events, inbox) = mailbox("uplink", 256);
     let (finished, watching) = watch::channel(false);
     let parting = options.spool.as_ref().map_or(Duration::ZERO, |spool| spool.parting);
-    let (core, store, first) = match options.spool {
-        None => (Core::new(options.core), Store::memory(), Vec::new()),
-        Some(spool) => store::open(spool, options.core, &events, &metrics, seams).await?,
+    let Begun { core, store, first, checkpoint } = match options.spool {
+        None => {
+            let store = Store::memory(options.memory);
+            Begun { core: Core::new(options.core), store, first: Vec::new(), checkpoint: None }
+        }
+        Some(spool) => store::open(spool, (options.core, options.memory), &events, &metrics, seams).await?,
     };
     // Without a spool there is nothing that could be saved in parting.
     let kind = if store.is_spool() { Kind::ROLE } else { Kind::BACKGROUND };
@@ -155,11 +179,11 @@ pub(crate) async fn start(
     };
     uplink.act(first, &mut None, &mut VecDeque::new());
     seams.tasks.spawn(kind, "uplink", uplink.run(due, inbox));
-    Ok((UplinkHandle { flushes }, Finished(watching)))
+    Ok((UplinkHandle { deliveries }, Finished(watching), checkpoint))
 }
 
 impl Uplink {
-    async fn run(mut self, mut due: mpsc::Receiver<(Flush, Span)>, mut inbox: Inbox<Event>) -> Result<(), Infallible> {
+    async fn run(mut self, mut due: mpsc::Receiver<Delivery>, mut inbox: Inbox<Event>) -> Result<(), Infallible> {
         let token = self.seams.tasks.token();
         let mut open = true;
         let mut parting: Option<Instant> = None;
@@ -174,8 +198,8 @@ impl Uplink {
                     Some(event) => self.on_event(event),
                     None => break,
                 },
-                flush = due.recv(), if open && self.core.has_room() && self.store.has_room() => match flush {
-                    Some((flush, made_by)) => self.on_flush(flush, &made_by),
+                delivery = due.recv(), if open && self.core.has_room() && self.store.has_room() => match delivery {
+                    Some(delivery) => self.on_delivery(delivery),
                     None => open = false,
                 },
             }
@@ -189,23 +213,30 @@ impl Uplink {
         }
         // What comes now is from a source that missed the deadline.
         due.close();
-        while let Ok((flush, made_by)) = due.try_recv() {
-            self.on_flush(flush, &made_by);
+        while let Ok(delivery) = due.try_recv() {
+            self.on_delivery(delivery);
         }
         tracing::debug!(kept = self.core.kept(), delivered = self.core.is_delivered(), "the uplink ends");
         self.store.finish(inbox).await;
         Ok(())
     }
 
-    fn on_flush(&mut self, flush: Flush, made_by: &Span) {
+    fn on_delivery(&mut self, Delivery { flush, checkpoint, durable, made_by }: Delivery) {
         let span =
-            tracing::info_span!(parent: made_by, "slice", slices = flush.slices.len(), watermark_ms = flush.watermark);
+            tracing::info_span!(parent: &made_by, "slice", slices = flush.slices.len(), watermark_ms = flush.watermark);
         let parent = traceparent(&span);
         let _entered = span.enter();
+        self.store.begin_group();
         for slice in flush.slices {
             let (contents, parts) = Contents::of(&slice, &parent);
             let (new, stored) = self.store.encode(contents);
             self.on_core(Happened::Cut { start: slice.start, parts, stored }, Some(new));
+        }
+        self.store.end_group(checkpoint, durable);
+        // Most of it has been received, and will be counted: then the loss is taken back.
+        let bytes = self.store.too_much();
+        if bytes > 0 {
+            self.on_core(Happened::OverBudget { bytes }, None);
         }
         self.on_core(Happened::Passed { time_ms: flush.watermark, last: flush.last }, None);
     }

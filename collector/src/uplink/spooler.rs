@@ -1,4 +1,5 @@
-//! The spooler: owns the spool, on a thread that may block. It writes what the core wants written, in order and many
+//! The spooler: owns the spool, on a thread that may block (a simulated disk never
+//! does). It writes what the core wants written, in order and many
 //! orders to a sync, and says what became durable.
 //!
 //! While the disk refuses, it takes no more orders: the uplink then takes no more slices.
@@ -8,8 +9,7 @@ use std::time::Duration;
 use spikewatch_actors::{latency::Latencies, mailbox::Mailbox};
 use spikewatch_proto::convert::commit::Pair;
 use tokio::{
-    runtime::Handle,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
@@ -24,14 +24,19 @@ use crate::{
     spool::{Error, Incarnation, Record, Relief, SliceMeta, Spool, Tombstone, file_layer::FileLayer, merge_windows},
 };
 
-/// Orders that may wait.
-pub(super) const WAITING_ORDERS: usize = 64;
+/// Groups of orders that may wait.
+pub(super) const WAITING_GROUPS: usize = 64;
+/// Bytes to write beyond which no more groups join those that wait for a sync.
+const SYNCED_TOGETHER: usize = 64 << 20;
 /// How often the spool is tidied and looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Between attempts when the disk refuses.
 const RETRY: Duration = Duration::from_millis(500);
 /// A disk that goes on refusing is in the log once in so long.
 const COMPLAINT: Duration = Duration::from_secs(60);
+
+/// What becomes durable at once, or not at all.
+pub(super) type Group = Vec<Order>;
 
 /// What the uplink wants done.
 pub(super) enum Order {
@@ -45,6 +50,10 @@ pub(super) enum Order {
     Drop { ticket: Ticket, slices: Vec<SliceNo> },
     /// Write what is counted.
     Trimmed { lane: LaneNo, pairs: Vec<(u32, Pair)> },
+    /// Write what sources go on from.
+    Checkpoint(Vec<u8>),
+    /// Tell these when all so far is durable.
+    Tell(Vec<oneshot::Sender<()>>),
     /// Begin the next lane.
     Roll { incarnation: [u8; 16] },
     /// Read a slice back: [`Event::Read`].
@@ -67,7 +76,6 @@ pub(super) struct Spooler<L: FileLayer> {
     events: Mailbox<Event>,
     metrics: Metrics,
     latencies: Latencies,
-    runtime: Handle,
     /// The newest ticket that was written, and the newest that is durable.
     written: Ticket,
     synced: Ticket,
@@ -76,6 +84,8 @@ pub(super) struct Spooler<L: FileLayer> {
     complained: Option<Instant>,
     /// A lane that begins with the next sync.
     rolled: Option<[u8; 16]>,
+    /// Who wants to know of the next sync.
+    told: Vec<oneshot::Sender<()>>,
     /// The core was asked to give something up, and did not yet.
     asked: bool,
     forgotten: SliceNo,
@@ -88,7 +98,6 @@ impl<L: FileLayer> Spooler<L> {
         lanes: Vec<Incarnation>,
         events: Mailbox<Event>,
         (metrics, latencies): (Metrics, Latencies),
-        runtime: Handle,
     ) -> Self {
         Self {
             spool,
@@ -96,13 +105,13 @@ impl<L: FileLayer> Spooler<L> {
             events,
             metrics,
             latencies,
-            runtime,
             written: 0,
             synced: 0,
             begun: Instant::now(),
             tidied: Instant::now(),
             complained: None,
             rolled: None,
+            told: Vec::new(),
             asked: false,
             forgotten: 0,
         }
@@ -112,61 +121,83 @@ impl<L: FileLayer> Spooler<L> {
     ///
     /// # Errors
     /// The disk refuses the last of them.
-    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), Error> {
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Group>) -> Result<(), Error> {
         self.show();
         loop {
-            let runtime = self.runtime.clone();
-            let next = runtime.block_on(async { timeout(TICK, orders.recv()).await });
-            match next {
+            match timeout(TICK, orders.recv()).await {
                 Ok(None) => return self.spool.sync(),
-                Ok(Some(order)) => {
-                    self.obey(order);
-                    while let Ok(order) = orders.try_recv() {
-                        self.obey(order);
+                Ok(Some(group)) => {
+                    self.obey_all(group, &orders).await?;
+                    while self.spool.waiting_bytes() < SYNCED_TOGETHER
+                        && let Ok(group) = orders.try_recv()
+                    {
+                        self.obey_all(group, &orders).await?;
                     }
                 }
                 Err(_) => {}
             }
-            if self.written > self.synced || self.rolled.is_some() {
-                self.sync(&orders)?;
+            if self.written > self.synced
+                || self.rolled.is_some()
+                || !self.told.is_empty()
+                || self.spool.waiting_bytes() > 0
+            {
+                self.sync(&orders).await?;
             }
             if self.tidied.elapsed() >= TICK {
                 self.tidied = Instant::now();
-                self.tidy();
+                self.tidy().await;
             }
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey_all(&mut self, group: Group, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
+        for order in group {
+            self.obey(order, orders).await?;
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, order: Order, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         match order {
             Order::Append { ticket, lane, slice, payload } => {
-                self.append(lane, slice, &payload);
+                self.append(lane, slice, &payload, orders).await?;
                 self.written = ticket;
             }
             Order::Mark { ticket, lane, up_to } => {
-                if let Some(incarnation) = self.incarnation(lane) {
-                    self.write(&Record::Mark { incarnation, sent: up_to });
+                let known = self.incarnation(lane);
+                if let Some(incarnation) = known
+                    && !self.write(&Record::Mark { incarnation, sent: up_to }, orders).await?
+                {
+                    // What it is about must never be sent: a restart knows what is in the spool.
+                    return Err(Error::Refused("a mark does not go with what is in the spool"));
                 }
                 self.written = ticket;
             }
             Order::Coarsen { ticket, slices, into } => {
-                self.coarsen(&slices, into);
+                self.coarsen(&slices, into).await;
                 (self.written, self.asked) = (ticket, false);
             }
             Order::Drop { ticket, slices } => {
                 self.drop_slices(&slices);
                 (self.written, self.asked) = (ticket, false);
             }
+            Order::Checkpoint(bytes) => {
+                self.write(&Record::Checkpoint(&bytes), orders).await?;
+            }
+            Order::Tell(told) => self.told.extend(told),
             Order::Trimmed { lane, pairs } => self.trimmed(lane, &pairs),
             Order::Roll { incarnation } => {
                 // If the spool has too many still, all goes on as it is.
-                if self.write(&Record::Rolled { incarnation: Incarnation(incarnation) }) {
+                if self.write(&Record::Rolled { incarnation: Incarnation(incarnation) }, orders).await? {
                     self.lanes.push(Incarnation(incarnation));
                     self.rolled = Some(incarnation);
+                } else {
+                    self.tell(Happened::NotRolled).await;
                 }
             }
-            Order::Read { slice_no } => self.read(slice_no),
+            Order::Read { slice_no } => self.read(slice_no).await,
         }
+        Ok(())
     }
 
     fn incarnation(&self, lane: LaneNo) -> Option<Incarnation> {
@@ -174,42 +205,46 @@ impl<L: FileLayer> Spooler<L> {
     }
 
     /// Appends a record; what waits is synced first where it must be. False if the spool refuses it.
-    fn write(&mut self, record: &Record<'_>) -> bool {
-        let written = match self.spool.append(record) {
-            Err(Error::Full { .. }) => {
-                // If it fails, the next one tells.
-                let _ = self.spool.sync();
-                self.spool.append(record)
-            }
-            written => written,
-        };
-        written.inspect_err(|error| self.complain(error)).is_ok()
+    async fn write(&mut self, record: &Record<'_>, orders: &mpsc::Receiver<Group>) -> Result<bool, Error> {
+        let mut written = self.spool.append(record);
+        if let Err(Error::Full { .. }) = written {
+            self.flush(orders).await?;
+            written = self.spool.append(record);
+        }
+        Ok(written.inspect_err(|error| self.complain(error)).is_ok())
     }
 
-    fn append(&mut self, lane: LaneNo, slice: NewSlice, payload: &[u8]) {
-        let Some(incarnation) = self.incarnation(lane) else { return };
+    async fn append(
+        &mut self,
+        lane: LaneNo,
+        slice: NewSlice,
+        payload: &[u8],
+        orders: &mpsc::Receiver<Group>,
+    ) -> Result<(), Error> {
+        let Some(incarnation) = self.incarnation(lane) else { return Ok(()) };
         let NewSlice { slice_no, start, bucket, parts } = slice;
         let parts: Vec<_> = parts.iter().map(recovery::part_for_spool).collect();
         let tombstones = parts.iter().map(|part| Tombstone::of(part, bucket)).collect();
         let meta = SliceMeta { slice_no, incarnation, start, bucket, parts };
-        if !self.write(&Record::Slice { meta, payload }) {
+        if !self.write(&Record::Slice { meta, payload }, orders).await? {
             // Its numbers are taken: that they are gone has to be known, or nothing could follow.
-            self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones });
-            self.tell(Happened::Lost { slice_no });
+            self.write(&Record::Dropped { incarnation, slices: Vec::new(), tombstones }, orders).await?;
+            self.tell(Happened::Lost { slice_no }).await;
         }
+        Ok(())
     }
 
-    fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
+    async fn coarsen(&mut self, slices: &[SliceNo], into: SliceNo) {
         let merged = self.spool.coarsen(slices, &mut |slices| merge_windows(slices));
         match merged.inspect_err(|error| self.complain(error)) {
             Ok(Relief::Coarsened { into: meta, .. }) => {
                 let rows = meta.parts.iter().map(|part| part.rows).collect();
                 let stored = self.spool.stored_bytes(into).unwrap_or(0);
-                self.tell(Happened::Coarsened { slice_no: into, rows, stored });
+                self.tell(Happened::Coarsened { slice_no: into, rows, stored }).await;
             }
             _ => {
                 self.drop_slices(slices);
-                self.tell(Happened::Lost { slice_no: into });
+                self.tell(Happened::Lost { slice_no: into }).await;
             }
         }
     }
@@ -237,7 +272,7 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    fn read(&mut self, slice_no: SliceNo) {
+    async fn read(&mut self, slice_no: SliceNo) {
         let found = self
             .spool
             .slice(slice_no)
@@ -253,49 +288,59 @@ impl<L: FileLayer> Spooler<L> {
             }
             (None, Ok(_)) => None,
         };
-        self.send(Event::Read { slice_no, contents });
+        self.send(Event::Read { slice_no, contents }).await;
+    }
+
+    /// Makes all durable, and says so.
+    async fn sync(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
+        let began = Instant::now();
+        self.flush(orders).await?;
+        self.latencies.record("slice→disk", began.elapsed());
+        self.synced = self.written;
+        self.tell(Happened::Synced { ticket: self.synced }).await;
+        for told in self.told.drain(..) {
+            // Whoever asked may have gone.
+            let _ = told.send(());
+        }
+        if let Some(incarnation) = self.rolled.take() {
+            self.tell(Happened::Rolled { incarnation }).await;
+        }
+        Ok(())
     }
 
     /// Makes all durable, however long the disk needs; on a full one, room.
-    fn sync(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Error> {
-        let began = Instant::now();
+    async fn flush(&mut self, orders: &mpsc::Receiver<Group>) -> Result<(), Error> {
         while let Err(error) = self.spool.sync() {
             self.complain(&error);
             if error.is_no_space() {
                 match self.spool.make_room() {
-                    Ok(reliefs) => self.gone(&reliefs),
+                    Ok(reliefs) => self.gone(&reliefs).await,
                     Err(error) => self.complain(&error),
                 }
             }
             if orders.is_closed() {
                 return Err(error);
             }
-            self.runtime.block_on(async { sleep(RETRY).await });
-        }
-        self.latencies.record("slice→disk", began.elapsed());
-        self.synced = self.written;
-        self.tell(Happened::Synced { ticket: self.synced });
-        if let Some(incarnation) = self.rolled.take() {
-            self.tell(Happened::Rolled { incarnation });
+            sleep(RETRY).await;
         }
         Ok(())
     }
 
-    fn gone(&self, reliefs: &[Relief]) {
+    async fn gone(&self, reliefs: &[Relief]) {
         for relief in reliefs {
             if let Relief::Dropped { slice } = relief {
-                self.tell(Happened::Lost { slice_no: slice.slice_no });
+                self.tell(Happened::Lost { slice_no: slice.slice_no }).await;
             }
         }
     }
 
     /// Deletes what was counted long ago, and sees to the budget.
-    fn tidy(&mut self) {
+    async fn tidy(&mut self) {
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match self.spool.maintain(now_ms).and_then(|()| self.spool.forget_counted()) {
             // Asked again each time: it may be that nothing could be given up then.
             Ok(bytes) if bytes > 0 && !std::mem::replace(&mut self.asked, true) => {
-                self.tell(Happened::OverBudget { bytes });
+                self.tell(Happened::OverBudget { bytes }).await;
             }
             Ok(_) => self.asked = false,
             Err(error) => self.complain(&error),
@@ -303,7 +348,7 @@ impl<L: FileLayer> Spooler<L> {
         let forgotten = self.spool.slices().next().map(|(meta, _)| meta.slice_no.saturating_sub(1));
         if let Some(slice_no) = forgotten.filter(|slice_no| *slice_no > self.forgotten) {
             self.forgotten = slice_no;
-            self.tell(Happened::Forgotten { slice_no });
+            self.tell(Happened::Forgotten { slice_no }).await;
         }
         self.show();
     }
@@ -322,12 +367,12 @@ impl<L: FileLayer> Spooler<L> {
         }
     }
 
-    fn tell(&self, event: Happened) {
-        self.send(Event::Spool(event));
+    async fn tell(&self, event: Happened) {
+        self.send(Event::Spool(event)).await;
     }
 
     /// The uplink always goes on receiving, so this comes to an end; it may be gone.
-    fn send(&self, event: Event) {
-        let _ = self.runtime.block_on(self.events.send(event));
+    async fn send(&self, event: Event) {
+        let _ = self.events.send(event).await;
     }
 }

@@ -208,6 +208,24 @@ fn a_record_that_contradicts_the_log_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_was_dropped_amid_a_merged_batch_is_lost_once() {
+    let mut world = World::new(1, small());
+    for _ in 0..4 {
+        world.slice(0, &[0], 0);
+    }
+    world.sync().unwrap();
+    world.spool().give_up(2).unwrap();
+    world.spool().coarsen(&[1, 3], &mut merge).unwrap();
+    world.spool().give_up(3).unwrap();
+    world.sync().unwrap();
+    world.crash();
+    let stones = &world.spool().numberings()[0].tombstones;
+    assert_eq!(stones.len(), 1, "{stones:?}");
+    let stone = &stones[0];
+    assert_eq!((stone.first_seq, stone.last_seq, stone.events), (1, 3, 1 + 2 + 3));
+}
+
+#[test]
 fn a_pair_never_goes_back() {
     let mut world = World::new(1, small());
     for bucket in [0, 900, 900] {
@@ -240,6 +258,24 @@ fn an_old_incarnation_drains_and_is_then_forgotten() {
     world.acked = world.history.len() - 1;
     world.crash();
     assert_eq!(world.spool().numberings().len(), 1);
+}
+
+#[test]
+fn slices_that_were_numbered_before_a_roll_may_come_after_it() {
+    let mut world = World::new(1, small());
+    world.slice(0, &[0], 0);
+    world.roll();
+    world.slice_of(0, 900, &[0, 1], 0);
+    world.sync().unwrap();
+    world.crash();
+    assert_eq!(world.spool().slices().count(), 2);
+    world.slice(900, &[0], 0);
+    // From now on they would be out of order.
+    let part = Part { shard: 1, rows: 1, first_seq: 2, seq: 2, events: 1, bytes: 1 };
+    let incarnation = world.standing().numberings[0].0;
+    let meta = SliceMeta { slice_no: 9, incarnation, start: 900, bucket: 900, parts: vec![part] };
+    let error = world.spool().append(&Record::Slice { meta, payload: &[] });
+    assert!(matches!(error, Err(Error::Refused(_))), "{error:?}");
 }
 
 #[test]

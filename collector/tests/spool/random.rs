@@ -53,7 +53,8 @@ fn take(world: &mut World, step: &Step, now: &mut u64) {
     match step {
         Step::Slice { bucket, shards, filling } => {
             let shards: Vec<u32> = SHARD_LIST.into_iter().filter(|shard| shards & (1 << shard) != 0).collect();
-            world.slice(*bucket, &shards, *filling);
+            let numbering = world.numbering_of_next_slice(*filling % 2 == 0);
+            world.slice_of(numbering, *bucket, &shards, *filling);
         }
         Step::Mark { numbering, shard, seq } => {
             let active = world.active();

@@ -152,9 +152,22 @@ impl World {
 
     /// Appends a slice with a batch for each of `shards`, ascending.
     pub(crate) fn slice(&mut self, bucket: u64, shards: &[u32], filling: usize) {
-        let (incarnation, live) = self.standing().numberings.last().unwrap().clone();
+        self.slice_of(self.standing().numberings.len() - 1, bucket, shards, filling);
+    }
+
+    /// The live numbering, or, if that has no slices yet, `before` it.
+    pub(crate) fn numbering_of_next_slice(&mut self, before: bool) -> usize {
+        let active = self.active();
+        let last = self.standing().numberings.len() - 1;
+        let is_unused = self.standing().numberings[last].1.iter().all(|(next, ..)| *next == 1);
+        if before && is_unused && last > 0 && active.contains(&(last - 1)) { last - 1 } else { last }
+    }
+
+    /// Appends a slice with a batch of that numbering for each of `shards`, ascending.
+    pub(crate) fn slice_of(&mut self, numbering: usize, bucket: u64, shards: &[u32], filling: usize) {
+        let (incarnation, lines) = self.standing().numberings[numbering].clone();
         let part = |shard: u32| {
-            let seq = live[shard as usize].0;
+            let seq = lines[shard as usize].0;
             Part { shard, rows: 1, first_seq: seq, seq, events: seq, bytes: 100 * seq }
         };
         let parts: Vec<Part> = shards.iter().map(|shard| part(*shard)).collect();
@@ -165,8 +178,8 @@ impl World {
         self.spool().append(&Record::Slice { meta, payload: &payload }).unwrap();
         self.next_slice += 1;
         self.enter(|standing| {
-            let live = &mut standing.numberings.last_mut().unwrap().1;
-            shards.iter().for_each(|shard| live[*shard as usize].0 += 1);
+            let lines = &mut standing.numberings[numbering].1;
+            shards.iter().for_each(|shard| lines[*shard as usize].0 += 1);
         });
         let place = self.history.len() - 1;
         self.batches.extend(batches.into_iter().map(|batch| (batch, (place, bucket))));

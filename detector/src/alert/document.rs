@@ -1,18 +1,16 @@
 //! The alert as an ECS document (Elastic Common Schema 9). What ECS has no field for is under `spikewatch`. Fields come in
 //! a fixed order, so that equal alerts are equal bytes.
 
+mod numbers;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
-use spikewatch_domain::{key::Dimension, record::EventMillis, window::Measure};
-use spikewatch_proto::convert::results::{AnomalyRecord, Contributor, Stage};
+use spikewatch_domain::{key::Dimension, window::Measure};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord};
 
-use super::{
-    Finding,
-    kind::{Likely, Number},
-    quantity::{rounded, time},
-    reason,
-};
+use self::numbers::Numbers;
+use super::{kind::Likely, quantity::time};
 use crate::rule::Rule;
 
 const ECS_VERSION: &str = "9.0.0";
@@ -126,88 +124,12 @@ struct Labels<'a> {
     job: &'a str,
 }
 
-#[derive(Serialize)]
-struct Numbers<'a> {
-    execution: u64,
-    job: &'a str,
-    function: &'a str,
-    measure: &'static str,
-    dimension: &'static str,
-    value: &'a str,
-    actual: f64,
-    typical: f64,
-    lower: f64,
-    upper: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    factor: Option<f64>,
-    record_score: f64,
-    initial_record_score: f64,
-    probability: f64,
-    multi_bucket_impact: f64,
-    bucket_start: String,
-    bucket_span_s: u32,
-    since: String,
-    buckets_seen: u32,
-    warming_up: bool,
-    incomplete: bool,
-    late: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    stage: &'static str,
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    kind_evidence: Vec<Evidence>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    companions: Vec<CompanionFields<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    contributors: Vec<ContributorFields<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    related: Vec<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    false_positives: &'a [String],
-    #[serde(skip_serializing_if = "str::is_empty")]
-    guide: &'a str,
-}
-
-#[derive(Serialize)]
-struct Evidence {
-    measure: &'static str,
-    actual: f64,
-    typical: f64,
-}
-
-#[derive(Serialize)]
-struct CompanionFields<'a> {
-    job: &'a str,
-    measure: &'static str,
-    actual: f64,
-    typical: f64,
-    record_score: f64,
-}
-
-#[derive(Serialize)]
-struct ContributorFields<'a> {
-    field: &'a str,
-    value: &'a str,
-    events: u64,
-    bytes: u64,
-    /// Upper bound on what both may miss, in bytes + 256 × events.
-    error: f64,
-}
-
 /// The document as one line of JSON.
-pub(super) fn of(
-    rule: &Rule,
-    id: &str,
-    finding: &Finding<'_>,
-    likely: &Likely,
-    reason: &str,
-    execution: u64,
-    now: EventMillis,
-) -> String {
-    let record = finding.record;
+pub(super) fn of(rule: &Rule, alert: &Alert, record: &AnomalyRecord, likely: &Likely, reason: &str) -> String {
+    let id = alert.id.as_str();
     let peers = addresses(record);
     let host = host(record);
-    let (source, destination) = ends(record, &peers);
+    let (source, destination) = directed(record, &peers);
     let bucket_end = record.bucket_start.saturating_add(record.bucket_span.millis());
     let document = Document {
         timestamp: time(record.bucket_start),
@@ -220,7 +142,7 @@ pub(super) fn of(
             id,
             module: "spikewatch",
             dataset: "spikewatch.alert",
-            created: time(now),
+            created: time(alert.created),
             start: time(record.bucket_start),
             end: time(bucket_end),
             severity: rule.severity.number(),
@@ -241,76 +163,10 @@ pub(super) fn of(
         destination,
         tags: &rule.tags,
         labels: Labels { site: record.site.as_ref().map(|site| site.as_str()), job: &record.job },
-        spikewatch: numbers(rule, finding, likely, execution),
+        spikewatch: Numbers::of(rule, alert, record, likely),
     };
     // Only maps with keys that are no text can fail, and there are none.
     serde_json::to_string(&document).unwrap_or_default()
-}
-
-fn numbers<'a>(rule: &'a Rule, finding: &'a Finding<'_>, likely: &Likely, execution: u64) -> Numbers<'a> {
-    let record = finding.record;
-    let evidence = |number: &Number| Evidence {
-        measure: number.what,
-        actual: rounded(number.actual),
-        typical: rounded(number.typical),
-    };
-    Numbers {
-        execution,
-        job: &record.job,
-        function: &record.function,
-        measure: record.measure.name(),
-        dimension: record.dimension.map_or("global", Dimension::name),
-        value: &record.value,
-        actual: record.actual,
-        typical: rounded(record.typical),
-        lower: rounded(record.lower),
-        upper: rounded(record.upper),
-        factor: reason::factor(record).map(rounded),
-        record_score: rounded(record.record_score),
-        initial_record_score: rounded(record.initial_record_score),
-        probability: rounded(record.probability),
-        multi_bucket_impact: rounded(record.multi_bucket_impact),
-        bucket_start: time(record.bucket_start),
-        bucket_span_s: record.bucket_span.seconds(),
-        since: time(finding.since),
-        buckets_seen: record.buckets_seen,
-        warming_up: is_warming_up(record),
-        incomplete: record.incomplete,
-        late: record.late,
-        stage: finding.stage.name(),
-        kind: likely.kind.name(),
-        kind_evidence: likely.evidence.iter().map(evidence).collect(),
-        companions: record
-            .companions
-            .iter()
-            .map(|companion| CompanionFields {
-                job: &companion.job,
-                measure: companion.measure.name(),
-                actual: companion.actual,
-                typical: rounded(companion.typical),
-                record_score: rounded(companion.record_score),
-            })
-            .collect(),
-        contributors: record
-            .contributors
-            .iter()
-            .map(|Contributor { field, value, events, bytes, error }| ContributorFields {
-                field,
-                value,
-                events: *events,
-                bytes: *bytes,
-                error: rounded(*error),
-            })
-            .collect(),
-        related: finding.related.iter().map(String::as_str).collect(),
-        false_positives: &rule.false_positives,
-        guide: rule.note.trim(),
-    }
-}
-
-/// A series of less than a day doesn't know its day.
-fn is_warming_up(record: &AnomalyRecord) -> bool {
-    u64::from(record.buckets_seen) * u64::from(record.bucket_span.seconds()) < 86_400
 }
 
 fn threat(rule: &Rule) -> Option<Threat<'_>> {
@@ -354,8 +210,13 @@ fn addresses(record: &AnomalyRecord) -> Vec<String> {
     peers.map(str::to_owned).collect()
 }
 
-/// Who sent and who received, as far as the measure tells.
-fn ends(record: &AnomalyRecord, peers: &[String]) -> (Addresses, Addresses) {
+/// The addresses that sent and those that received, as far as the measure tells.
+pub(crate) fn ends(record: &AnomalyRecord) -> (Vec<String>, Vec<String>) {
+    let (source, destination) = directed(record, &addresses(record));
+    (source.ip, destination.ip)
+}
+
+fn directed(record: &AnomalyRecord, peers: &[String]) -> (Addresses, Addresses) {
     let own: Vec<String> = match host(record) {
         Some(Host { ip: Some([ip]), .. }) => vec![ip.to_owned()],
         _ => Vec::new(),
@@ -378,13 +239,4 @@ fn related<'a>(record: &'a AnomalyRecord, host: Option<&Host<'a>>) -> Related<'a
     let mut ip: Vec<&str> = host.and_then(|host| host.ip).into_iter().flatten().collect();
     ip.extend(peers(record).filter(|peer| peer.parse::<IpAddr>().is_ok() && *peer != record.value));
     Related { ip, hosts: host.and_then(|host| host.name).into_iter().collect(), user: named("user").collect() }
-}
-
-/// A document with another stage. One that can't be read stays as it is.
-pub(super) fn with_stage(document: &str, stage: Stage) -> String {
-    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(document) else { return document.to_owned() };
-    if let Some(fields) = value.get_mut("spikewatch").and_then(serde_json::Value::as_object_mut) {
-        fields.insert("stage".into(), stage.name().into());
-    }
-    value.to_string()
 }

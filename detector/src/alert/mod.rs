@@ -1,14 +1,16 @@
 //! Alerts: what a rule makes of an anomaly record, as an ECS document that explains itself.
 
 mod document;
+pub mod kibana;
 mod kind;
 mod quantity;
 mod reason;
 
 use sha2::{Digest as _, Sha256};
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Stage};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Incident, Stage, Suppressed};
 
+pub(crate) use self::document::ends;
 pub use self::kind::{Kind, Likely};
 use crate::rule::Rule;
 
@@ -17,12 +19,25 @@ use crate::rule::Rule;
 pub struct Finding<'a> {
     /// The record.
     pub record: &'a AnomalyRecord,
-    /// Start of the first of the consecutive buckets over the rule's threshold.
-    pub since: EventMillis,
+    /// The incident that it belongs to.
+    pub incident: Incident,
     /// Ids of the alerts of the same bucket and split value from other jobs.
     pub related: Vec<String>,
+    /// What the alert stands for besides, if the rule suppresses.
+    pub suppression: Option<Suppressed>,
     /// Whether the bucket has ended, and if it was told of before.
     pub stage: Stage,
+}
+
+/// The execution that makes an alert.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// Its number.
+    pub execution: u64,
+    /// When it is.
+    pub at: EventMillis,
+    /// A person asked for it.
+    pub manual: bool,
 }
 
 /// The alert's id: SHA-256 over rule, job, bucket and split value, in hexadecimal. An alert that is made again, by another
@@ -42,37 +57,43 @@ pub fn id(rule: &Rule, record: &AnomalyRecord) -> String {
 
 /// Makes the alert of a finding.
 #[must_use]
-pub fn make(rule: &Rule, id: &str, finding: &Finding<'_>, execution: u64, now: EventMillis) -> Alert {
-    let record = finding.record;
-    let likely = kind::of(record);
-    let reason = reason::of(finding, &likely);
-    Alert {
+pub fn make(rule: &Rule, id: &str, finding: Finding<'_>, occasion: Occasion) -> Alert {
+    let Finding { record, incident, related, suppression, stage } = finding;
+    let mut alert = Alert {
         id: id.to_owned(),
         version: 1,
         rule_id: rule.id.clone(),
         rule_name: rule.name.clone(),
         job: record.job.clone(),
         bucket_start: record.bucket_start,
-        created: now,
+        created: occasion.at,
+        updated: occasion.at,
         site: record.site.clone(),
         value: record.value.clone(),
         record_score: record.record_score,
-        document: document::of(rule, id, finding, &likely, &reason, execution, now),
-        reason,
-        execution,
+        document: String::new(),
+        reason: String::new(),
+        execution: occasion.execution,
+        manual: occasion.manual,
         record: record.finalised,
-        stage: finding.stage,
-    }
+        stage,
+        finding: Some(record.clone()),
+        incident,
+        suppression,
+        related,
+    };
+    render(rule, &mut alert);
+    alert
 }
 
-/// The next version of an early alert whose finished bucket was not over the threshold: the baseline, or what is excepted,
-/// has changed since it was made.
-#[must_use]
-pub fn unconfirmed(alert: Alert) -> Alert {
-    let stage = Stage::Unconfirmed;
-    let document = document::with_stage(&alert.document, stage);
-    let reason = format!("{} {}", alert.reason, reason::of_stage(stage));
-    Alert { version: alert.version.saturating_add(1), stage, document, reason, ..alert }
+/// Writes reason and document from the rest of the alert. One of an older version, without its anomaly record, stays as it
+/// is.
+pub fn render(rule: &Rule, alert: &mut Alert) {
+    let Some(record) = &alert.finding else { return };
+    let likely = kind::of(record);
+    let reason = reason::of(alert, record, &likely);
+    alert.document = document::of(rule, alert, record, &likely, &reason);
+    alert.reason = reason;
 }
 
 #[cfg(test)]

@@ -1,11 +1,23 @@
 //! Numbers and times as people read them.
 
+use std::time::Duration;
+
 use spikewatch_domain::{record::EventMillis, window::Measure};
 
 /// A time as RFC 3339 in UTC, with milliseconds only where there are some.
 pub(super) fn time(ms: EventMillis) -> String {
     let timestamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     timestamp.map_or_else(|| format!("{ms} ms"), |timestamp| timestamp.to_string())
+}
+
+/// A time span in its two largest units: "2h 15m".
+pub(super) fn period(period: Duration) -> String {
+    let seconds = period.as_secs();
+    let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = units.iter().position(|(number, _)| *number > 0).unwrap_or(3);
+    let told = units.iter().skip(first).take(2).filter(|(number, _)| *number > 0);
+    let told: Vec<String> = told.map(|(number, unit)| format!("{number}{unit}")).collect();
+    if told.is_empty() { "0s".to_owned() } else { told.join(" ") }
 }
 
 /// An amount of a measure with its unit: "5.2 GB", "1,234 connections".
@@ -76,6 +88,9 @@ mod tests {
         assert_eq!(amount(Measure::Events, 1.0), "1 connection");
         assert_eq!(amount(Measure::Events, 1_234_567.0), "1,234,567 connections");
         assert_eq!(amount(Measure::DistinctPeers, 2.4), "2.4 peers");
+        assert_eq!(period(Duration::from_secs(8100)), "2h 15m");
+        assert_eq!(period(Duration::from_secs(86_400)), "1d");
+        assert_eq!(period(Duration::ZERO), "0s");
         assert_eq!(rounded(1.234_567_89), 1.234_57);
         assert_eq!(time(1_767_578_400_000), "2026-01-05T02:00:00Z");
     }

@@ -1,17 +1,17 @@
 //! The alert in words: actual, typical, how many times, since when, with whom.
 
+use std::time::Duration;
+
 use spikewatch_domain::{key::Dimension, window::Measure};
-use spikewatch_proto::convert::results::{AnomalyRecord, Contributor, Stage};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Contributor, Stage};
 
 use super::{
-    Finding,
     kind::{Kind, Likely},
-    quantity::{amount, bytes, count, time},
+    quantity::{amount, bytes, count, period, time},
 };
 use crate::job::Function;
 
-pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
-    let record = finding.record;
+pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> String {
     let (who, did) = (who(record), did(record.measure));
     let amount = |value| amount(record.measure, value);
     let to_new_peers = record.function == Function::Exfiltration.name();
@@ -31,9 +31,10 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
         text.push_str(&format!(", so {} times as much", count(factor)));
     }
     text.push('.');
-    if finding.since < record.bucket_start {
-        text.push_str(&format!(" It has been like this since {}.", time(finding.since)));
+    if alert.incident.start < record.bucket_start {
+        text.push_str(&format!(" It has been like this since {}.", time(alert.incident.start)));
     }
+    text.extend(course(alert, record));
     match likely.kind {
         Kind::Unclear => {}
         Kind::Exfiltration => text.push_str(" It looks like exfiltration."),
@@ -53,8 +54,11 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
             text.push_str(&format!(" {label}: {}.", named.join(", ")));
         }
     }
-    if finding.stage != Stage::Final {
-        text.push_str(&format!(" {}", of_stage(finding.stage)));
+    if let Some(suppressed) = alert.suppression.as_ref().filter(|suppressed| suppressed.count > 0) {
+        text.push_str(&format!(" {} more of the same were suppressed.", count(suppressed.count as f64)));
+    }
+    if alert.stage != Stage::Final {
+        text.push_str(&format!(" {}", of_stage(alert.stage)));
     }
     if record.incomplete {
         text.push_str(" A collector of the site was missing, so the real value may be higher.");
@@ -63,12 +67,29 @@ pub(super) fn of(finding: &Finding<'_>, likely: &Likely) -> String {
 }
 
 /// What a stage means to whoever reads the alert.
-pub(super) fn of_stage(stage: Stage) -> &'static str {
+fn of_stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Final => "",
         Stage::Early => "This is what was counted so far: its time has not ended.",
         Stage::Confirmed => "It was told early and is confirmed.",
         Stage::Unconfirmed => "It was told early and is not confirmed: all of its time was not over the threshold.",
+    }
+}
+
+/// What is known by now of the incident that the alert tells of.
+fn course(alert: &Alert, record: &AnomalyRecord) -> Option<String> {
+    let incident = &alert.incident;
+    if incident.id != alert.id {
+        return None;
+    }
+    let lasted = Duration::from_millis(incident.last.saturating_sub(incident.start));
+    let bucket_end = record.bucket_start.saturating_add(record.bucket_span.millis());
+    match incident.ended {
+        true => Some(format!(" It ended at {} and lasted {}.", time(incident.last), period(lasted))),
+        false if incident.last > bucket_end => {
+            Some(format!(" It has lasted {} by now, until {}.", period(lasted), time(incident.last)))
+        }
+        false => None,
     }
 }
 

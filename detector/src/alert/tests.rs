@@ -59,13 +59,16 @@ fn alert(record: &AnomalyRecord, since: u64) -> (Alert, Value) {
     let rules = Rule::built_in().unwrap();
     let rule = &rules[1];
     let id = id(rule, record);
-    let alert = make(
-        rule,
-        &id,
-        &Finding { record, since, related: vec!["ab".into()], stage: Stage::Final },
-        12,
-        NIGHT + 900_000,
-    );
+    let incident = Incident {
+        id: id.clone(),
+        start: since,
+        last: record.bucket_start + 900_000,
+        ended: false,
+        buckets: 1,
+        peak_score: record.record_score,
+    };
+    let finding = Finding { record, incident, related: vec!["ab".into()], suppression: None, stage: Stage::Final };
+    let alert = make(rule, &id, finding, Occasion { execution: 12, at: NIGHT + 900_000, manual: false });
     let document = serde_json::from_str(&alert.document).unwrap();
     (alert, document)
 }
@@ -192,4 +195,45 @@ fn the_global_series_is_about_all_sites() {
     assert!(alert.reason.ends_with("A collector of the site was missing, so the real value may be higher."));
     assert_eq!((document.get("host"), &document["source"]["ip"]), (None, &json!(["10.0.0.4"])));
     assert_eq!(document["spikewatch"]["dimension"], "global");
+}
+
+#[test]
+fn the_kibana_form_has_what_its_readers_look_for() {
+    let rules = Rule::built_in().unwrap();
+    let record = record();
+    let id = id(&rules[1], &record);
+    let incident =
+        Incident { id: id.clone(), start: NIGHT, last: NIGHT + 2_700_000, ended: true, buckets: 3, peak_score: 95.0 };
+    let terms =
+        vec![spikewatch_proto::convert::results::Term { field: "host".into(), values: vec!["10.0.0.4".into()] }];
+    let suppression = Some(Suppressed { terms, start: NIGHT, end: NIGHT + 900_000, count: 4 });
+    let finding = Finding { record: &record, incident, related: Vec::new(), suppression, stage: Stage::Final };
+    let alert = make(&rules[1], &id, finding, Occasion { execution: 12, at: NIGHT + 900_000, manual: true });
+    let text = kibana::of(&alert.document);
+    assert_eq!(text, kibana::of(&alert.document), "equal alerts are equal bytes");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&document["event"]["kind"], &document["@timestamp"]),
+        (&json!("signal"), &json!("2026-01-05T02:15:00Z"))
+    );
+    let expected = json!({
+        "uuid": id, "status": "recovered", "workflow_status": "open", "severity": "low", "risk_score": 21,
+        "reason": alert.reason, "original_time": "2026-01-05T02:00:00Z", "start": "2026-01-05T02:00:00Z",
+        "end": "2026-01-05T02:45:00Z", "duration.us": 2_700_000_000u64, "depth": 1,
+        "suppression.docs_count": 4, "suppression.terms": [{"field": "host", "value": ["10.0.0.4"]}],
+        "rule.uuid": rules[1].id, "rule.name": "Spike in a Host's Traffic", "rule.type": "machine_learning",
+        "rule.version": 1, "rule.from": "now-1800s", "rule.interval": "900s", "rule.max_signals": 100,
+        "rule.execution.type": "manual",
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&document[format!("kibana.alert.{name}")], value, "{name}");
+    }
+    assert_eq!(document["kibana.alert.rule.threat"][0]["technique"][0]["id"], "T1041");
+    assert_eq!(document["kibana.alert.rule.parameters"]["anomaly_threshold"], 75.0);
+    assert_eq!((&document["job_id"], &document["actual"]), (&json!("high_bytes_out_by_host"), &json!([5.2e9])));
+    let peers = json!({"influencer_field_name": "peer", "influencer_field_values": ["203.0.113.9", "10.0.0.1"]});
+    assert_eq!(document["influencers"][0], peers);
+    assert_eq!(document["host"], json!({"ip": ["10.0.0.4"]}), "ECS stays as it is");
+    // What is no document of ours is left alone.
+    assert_eq!((kibana::of("{}"), kibana::of("no json")), ("{}".to_owned(), "no json".to_owned()));
 }

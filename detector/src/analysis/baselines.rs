@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::amended::Amended;
 use crate::{
+    calendar::Calendars,
     job::Job,
     prepare,
     scoring::{Bucket, Row, Scored, Scoring, Wanted},
@@ -32,8 +33,10 @@ pub(crate) struct Origin {
     pub(crate) jobs: Arc<[Job]>,
     /// The base bucket.
     pub(crate) span: Span,
-    /// Most series of one job.
-    pub(crate) max_series: usize,
+    /// What they may take, bytes.
+    pub(crate) memory: u64,
+    /// Times in which unusual traffic is expected.
+    pub(crate) calendars: Calendars,
     /// Where the thread is spawned that scores large buckets.
     pub(crate) tasks: Tasks,
 }
@@ -51,7 +54,8 @@ pub(crate) struct Baselines {
 impl Baselines {
     /// Nothing learnt.
     pub(crate) fn new(origin: Origin) -> Self {
-        let scoring = Scoring::new(&origin.jobs, origin.span, origin.max_series);
+        let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.memory);
+        scoring.heed(origin.calendars.clone());
         Self { origin, scoring, scored: None, amended: Amended::default() }
     }
 

@@ -20,7 +20,7 @@ const PRUNED: u32 = 500;
 
 /// Names the set of jobs, and what else the state depends on.
 fn jobs(origin: &Origin) -> String {
-    let all = format!("{:?} {} {}", origin.jobs, origin.span, origin.max_series);
+    let all = format!("{:?} {}", origin.jobs, origin.span);
     format!("{:016x}", rapidhash::v3::rapidhash_v3(all.as_bytes()))
 }
 
@@ -82,7 +82,8 @@ impl Baselines {
 }
 
 async fn read(origin: &Origin, store: &dyn Store, id: &SnapshotId, parts: u32) -> Result<Scoring, String> {
-    let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.max_series);
+    let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.memory);
+    scoring.heed(origin.calendars.clone());
     for number in 0..parts {
         let blob = store.snapshot_part(id.clone(), number).await.map_err(|error| error.to_string())?;
         let bytes = zstd::bulk::decompress(&blob, MOST_BYTES).map_err(|error| format!("part {number}: {error}"))?;

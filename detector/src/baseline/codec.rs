@@ -23,11 +23,21 @@ const LENGTH: usize = 1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Written by another version.
-    #[error("baseline state has version {0}, this program reads version {VERSION}")]
-    Version(u8),
+    #[error("baseline state has version {found}, this program reads version {expected}")]
+    Version {
+        /// That of the bytes.
+        found: u8,
+        /// The only one known.
+        expected: u8,
+    },
     /// Too short or too long.
-    #[error("baseline state has {0} bytes, which is not its length")]
-    Length(usize),
+    #[error("baseline state has {found} bytes instead of {expected}")]
+    Length {
+        /// Bytes given.
+        found: usize,
+        /// What it should be.
+        expected: usize,
+    },
     /// Damaged.
     #[error("baseline state is damaged: {0} is out of range")]
     Range(&'static str),
@@ -102,6 +112,9 @@ impl Stored for bool {
 }
 
 impl Compact {
+    /// Length of the stored form.
+    pub(crate) const STORED_BYTES: usize = LENGTH;
+
     /// The stored form.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -131,10 +144,10 @@ impl Compact {
     /// # Errors
     /// Another version, another length, or values that no series can have.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let length = DecodeError::Length(bytes.len());
+        let length = DecodeError::Length { found: bytes.len(), expected: LENGTH };
         let (&version, mut rest) = bytes.split_first().ok_or(length)?;
         if version != VERSION {
-            return Err(DecodeError::Version(version));
+            return Err(DecodeError::Version { found: version, expected: VERSION });
         }
         if bytes.len() != LENGTH {
             return Err(length);
@@ -228,11 +241,11 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let bytes = learnt().to_bytes();
-        assert_eq!(Compact::from_bytes(&[]), Err(DecodeError::Length(0)));
-        assert_eq!(Compact::from_bytes(&bytes[..100]), Err(DecodeError::Length(100)));
+        assert_eq!(Compact::from_bytes(&[]), Err(DecodeError::Length { found: 0, expected: LENGTH }));
+        assert_eq!(Compact::from_bytes(&bytes[..100]), Err(DecodeError::Length { found: 100, expected: LENGTH }));
         let mut other = bytes.clone();
         other[0] = 9;
-        assert_eq!(Compact::from_bytes(&other), Err(DecodeError::Version(9)));
+        assert_eq!(Compact::from_bytes(&other), Err(DecodeError::Version { found: 9, expected: VERSION }));
         let mut last = bytes.clone();
         *last.last_mut().unwrap() = 200;
         assert_eq!(Compact::from_bytes(&last), Err(DecodeError::Range("days")));

@@ -181,6 +181,11 @@ fn usable(value: Option<f64>) -> Option<f64> {
     value.filter(|x| x.is_finite() && *x >= 0.0).map(|x| x.min(LARGEST_VALUE))
 }
 
+impl Compact {
+    /// What a series takes besides, from its second day on.
+    pub(crate) const PROFILE_BYTES: usize = size_of::<Profile>();
+}
+
 const _: () = assert!(size_of::<Compact>() <= 256, "a first day must stay cheap");
 const _: () = assert!(size_of::<Compact>() + size_of::<Profile>() <= 1900, "a million series must fit into 2 GB");
 

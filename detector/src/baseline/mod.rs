@@ -17,6 +17,7 @@ mod evidence;
 mod learn;
 mod predict;
 pub(crate) mod residual;
+pub mod rich;
 mod season;
 pub mod table;
 

@@ -9,14 +9,15 @@
 //!
 //! **Buckets.** Without a bucket span each row is a bucket; the length that the model needs is the step between the
 //! first two rows of the series that differ in time. With one, rows are aggregated into buckets aligned to the epoch:
-//! `count` counts rows, `sum` adds values, `mean` averages them. A bucket without rows is 0 for count and sum, up to the
-//! last bucket of the whole input, and missing for mean.
+//! [`Aggregate`] says what each function makes of them. A bucket without rows is 0 for count, distinct count and sum, up
+//! to the last bucket of the whole input, and missing for the others.
 //!
-//! **Values.** Count and sum are taken in units of one. Means are scaled by a power of ten that the series' first
-//! non-zero value decides, so that their unit doesn't matter. Where a series has values below zero, their size is
-//! modelled by itself, beside that of the values above zero.
+//! **Values.** Counts and sums are taken in units of one. Mean, min and max are scaled by a power of ten that the series'
+//! first non-zero value decides, so that their unit doesn't matter. The rich model takes values of either sign; with the
+//! compact one, the size of values below zero is modelled by itself, beside that of the values above zero.
 
 mod aggregate;
+mod function;
 mod row;
 mod series;
 mod time;
@@ -25,66 +26,22 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::sync::Arc;
 
-use self::aggregate::{Aggregator, Closed};
-use self::row::Row;
-use self::series::{Judgement, Series};
+use self::aggregate::{Aggregator, Closed, Content};
+use self::row::{Row, Values};
+use self::series::{Judgement, Series, Verdict};
 use self::time::Form;
 use super::calibration::{CALIBRATE_AFTER_S, Calibration, record_score};
-use super::compact::Side;
 
-pub use self::row::RowProblem;
+pub use self::{
+    function::{Aggregate, Function, Model},
+    row::RowProblem,
+};
 
-/// Most series of one table.
-pub const MOST_SERIES: usize = 1_000_000;
 /// Longest line of the input, bytes.
 pub const LONGEST_LINE: usize = 64 * 1024;
 /// Rows between two refreshes of the calibration.
 const REFRESH_EVERY: u32 = 1024;
 const HEADER: &str = "timestamp,series,value,score,probability,typical,lower,upper,multi_bucket_impact\n";
-
-/// What rows are aggregated to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aggregate {
-    /// Number of rows.
-    Count,
-    /// Sum of the values.
-    Sum,
-    /// Mean of the values.
-    Mean,
-}
-
-/// An aggregate, and which deviations of it count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Function {
-    /// What rows are aggregated to.
-    pub aggregate: Aggregate,
-    /// Which deviations count.
-    pub side: Side,
-}
-
-impl Function {
-    /// The names, as in Elastic's detectors.
-    pub const NAMES: [&'static str; 9] =
-        ["mean", "low_mean", "high_mean", "count", "low_count", "high_count", "sum", "low_sum", "high_sum"];
-
-    /// The function of that name, if there is one.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        let (side, aggregate) = match name.split_once('_') {
-            Some(("low", rest)) => (Side::Low, rest),
-            Some(("high", rest)) => (Side::High, rest),
-            Some(_) => return None,
-            None => (Side::Both, name),
-        };
-        let aggregate = match aggregate {
-            "count" => Aggregate::Count,
-            "sum" => Aggregate::Sum,
-            "mean" => Aggregate::Mean,
-            _ => return None,
-        };
-        Some(Self { aggregate, side })
-    }
-}
 
 /// How a table is scored.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +50,16 @@ pub struct TableOptions {
     pub function: Function,
     /// Length of the buckets that rows are aggregated into, seconds; none: each row is a bucket.
     pub bucket_span_s: Option<u32>,
+    /// The model.
+    pub model: Model,
+}
+
+impl TableOptions {
+    /// Different values are counted, so that they may be any text.
+    fn values(&self) -> Values {
+        let distinct = self.function.aggregate == Aggregate::DistinctCount && self.bucket_span_s.is_some();
+        if distinct { Values::AnyText } else { Values::Numbers }
+    }
 }
 
 /// A row that could not be used as it is.
@@ -130,9 +97,14 @@ pub enum TableError {
     /// Not one row could be used.
     #[error("no usable row: expected timestamp,value[,series]")]
     NoUsableRow,
-    /// More series than [`MOST_SERIES`].
-    #[error("line {0}: more than {MOST_SERIES} series; is the third column a series name?")]
-    TooManySeries(u64),
+    /// More series than [`Model::most_series`].
+    #[error("line {line}: more than {most} series; is the third column a series name?")]
+    TooManySeries {
+        /// Line of the input, from 1.
+        line: u64,
+        /// What the model is good for.
+        most: usize,
+    },
 }
 
 /// Scores `input` to `output`. Faulty rows are handed to `on_fault` and lose nothing else.
@@ -158,7 +130,7 @@ pub fn score_table(
         number += 1;
         let parsed = match std::str::from_utf8(&line) {
             _ if !complete => Err(RowProblem::TooLong),
-            Ok(text) => row::parse(text, &mut columns),
+            Ok(text) => row::parse(text, &mut columns, options.values()),
             Err(_) => Err(RowProblem::NotText),
         };
         let result = match parsed {
@@ -246,8 +218,9 @@ impl<W: Write> Table<W> {
         if let Some(index) = self.by_name.get(row.series.as_ref()) {
             return Ok(*index);
         }
-        if self.entries.len() >= MOST_SERIES {
-            return Err(TableError::TooManySeries(line));
+        let most = self.options.model.most_series();
+        if self.entries.len() >= most {
+            return Err(TableError::TooManySeries { line, most });
         }
         let name: Arc<str> = row.series.as_ref().into();
         let function = self.options.function;
@@ -255,7 +228,7 @@ impl<W: Write> Table<W> {
             name: Arc::clone(&name),
             form: row.form,
             first: row.t,
-            series: Series::new(function, self.options.bucket_span_s),
+            series: Series::new(function, self.options.model, self.options.bucket_span_s),
             aggregator: self.options.bucket_span_s.map(|span_s| Aggregator::new(span_s, function.aggregate)),
         });
         let index = self.entries.len() - 1;
@@ -268,18 +241,20 @@ impl<W: Write> Table<W> {
         let index = self.entry(line, row)?;
         let Some(entry) = self.entries.get_mut(index) else { return Ok(None) };
         let mut problem = None;
+        let number = row.value.as_ref().and_then(|value| value.number);
         if let Some(aggregator) = &mut entry.aggregator {
-            let (buckets, found) = aggregator.add(row.t, row.value);
+            let (buckets, found) = aggregator
+                .add(row.t, row.value.as_ref().map(|value| Content { text: &value.text, number: value.number }));
             problem = found;
             entry.form = row.form;
             self.last_bucket = self.last_bucket.max(aggregator.open());
             self.write_buckets(index, buckets)?;
         } else {
-            let (judgement, learnt) = entry.series.observe(row.t, row.value);
+            let (judgement, learnt) = entry.series.observe(row.t, number);
             if !learnt {
                 problem = Some(RowProblem::BackInTime);
             }
-            self.write(index, row.t, Some(row.time), row.value, judgement, learnt)?;
+            self.write(index, row.t, Some(row.time), number, judgement, learnt)?;
         }
         if problem.as_ref().is_none_or(RowProblem::still_used) {
             self.summary.rows += 1;
@@ -307,7 +282,14 @@ impl<W: Write> Table<W> {
         learnt: bool,
     ) -> Result<(), TableError> {
         let Some(entry) = self.entries.get(index) else { return Ok(()) };
-        let l = judgement.as_ref().map_or(0.0, |judgement| self.calibration.l_of(judgement.q));
+        let (score, probability) = match judgement.as_ref().map(|judgement| judgement.verdict) {
+            Some(Verdict::Pooled { q }) => {
+                let l = self.calibration.l_of(q);
+                (record_score(l), libm::exp10(-l))
+            }
+            Some(Verdict::Own { score, probability }) => (score, probability),
+            None => (0.0, 1.0),
+        };
         let mut print = || -> io::Result<()> {
             let out = &mut self.writer;
             if !self.header_written {
@@ -321,18 +303,18 @@ impl<W: Write> Table<W> {
             out.write_all(b",")?;
             row::write_field(out, &entry.name)?;
             match (value, &judgement) {
-                (Some(value), Some(judgement)) => write_judgement(out, value, l, judgement),
+                (Some(value), Some(judgement)) => write_judgement(out, value, score, probability, judgement),
                 // No data: nothing unusual is claimed, and nothing else is said.
                 _ => out.write_all(b",,0,,,,,\n"),
             }
         };
         print().map_err(TableError::Output)?;
         self.summary.buckets += 1;
-        if let Some(judgement) = judgement
+        if let Some(Judgement { verdict: Verdict::Pooled { q }, .. }) = judgement
             && learnt
             && t.saturating_sub(entry.first) >= CALIBRATE_AFTER_S
         {
-            self.calibration.add(judgement.q);
+            self.calibration.add(q);
             self.until_refresh -= 1;
             if self.until_refresh == 0 {
                 self.until_refresh = REFRESH_EVERY;
@@ -357,12 +339,17 @@ impl<W: Write> Table<W> {
     }
 }
 
-fn write_judgement(out: &mut impl Write, value: f64, l: f64, judgement: &Judgement) -> io::Result<()> {
+fn write_judgement(
+    out: &mut impl Write,
+    value: f64,
+    score: f64,
+    probability: f64,
+    judgement: &Judgement,
+) -> io::Result<()> {
     writeln!(
         out,
-        ",{value},{},{:.3e},{},{},{},{:.2}",
-        significant(record_score(l)),
-        libm::exp10(-l),
+        ",{value},{},{probability:.3e},{},{},{},{:.2}",
+        significant(score),
         significant(judgement.typical),
         significant(judgement.lower),
         significant(judgement.upper),

@@ -1,7 +1,12 @@
 use proptest::prelude::*;
 use spikewatch_domain::{key::Dimension, span::Span, window::Measure};
+use spikewatch_proto::v1::execution::Status;
 
 use super::*;
+
+mod lifecycle;
+mod restart;
+mod suppressing;
 
 const QUARTER: u64 = 900_000;
 
@@ -41,7 +46,7 @@ fn record(finalised: u64, bucket: u64, host: u64, score: f64) -> AnomalyRecord {
 }
 
 fn executions() -> Executions {
-    let mut executions = Executions::new(vec![rule()], Box::new(NoExceptions), 0);
+    let mut executions = Executions::new(vec![rule()], &Job::built_in(), 0);
     assert_eq!(executions.advance(1000 * QUARTER), []);
     executions
 }
@@ -58,7 +63,8 @@ fn a_flood_of_records_gives_a_hundred_alerts_a_warning_and_the_rest_later() {
     }
     let first = executions.advance(1001 * QUARTER);
     assert_eq!((made(&first), first[0].held_back), (vec![100], 150));
-    let warning = first[0].warning.as_deref().unwrap();
+    let warning = first[0].warning().unwrap();
+    assert_eq!(first[0].status(), Status::PartialFailure);
     assert!(
         warning.ends_with("This execution made 100 alerts and reached its limit; 150 more wait for the next."),
         "{warning}"
@@ -68,7 +74,7 @@ fn a_flood_of_records_gives_a_hundred_alerts_a_warning_and_the_rest_later() {
     let second = executions.advance(1002 * QUARTER);
     assert_eq!((made(&second), second[0].held_back), (vec![100], 50));
     let third = executions.advance(1003 * QUARTER);
-    assert_eq!((made(&third), third[0].held_back, &third[0].warning), (vec![50], 0, &None));
+    assert_eq!((made(&third), third[0].held_back, third[0].status()), (vec![50], 0, Status::Succeeded));
     assert_eq!(executions.advance(1010 * QUARTER), []);
     let all = [first, second, third].concat();
     let ids: BTreeSet<_> = all.iter().flat_map(|done| &done.alerts).map(|alert| &alert.id).collect();
@@ -81,8 +87,8 @@ fn what_waits_too_long_is_given_up_and_said() {
     (0..450).for_each(|host| executions.offer(&record(host + 1, 1000, host, 80.0)));
     let done: Vec<_> = (1001..1006).flat_map(|quarter| executions.advance(quarter * QUARTER)).collect();
     assert_eq!(made(&done), [100, 100, 100, 0]);
-    assert_eq!(done[3].expired, 150);
-    assert!(done[3].warning.as_deref().unwrap().contains("150 anomaly records waited longer than the look-back"));
+    assert_eq!((done[3].expired, done[3].status()), (150, Status::Failed));
+    assert!(done[3].warning().unwrap().contains("150 anomaly records waited longer than the look-back"));
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn a_record_offered_again_makes_no_second_alert() {
     executions.offer(&record(1, 1000, 1, 80.0));
     assert_eq!(executions.advance(1002 * QUARTER), []);
     // Nor after a restart that remembers the alert.
-    let mut restarted = Executions::new(vec![rule()], Box::new(NoExceptions), 1);
+    let mut restarted = Executions::new(vec![rule()], &Job::built_in(), 1);
     restarted.remember(&first[0].alerts[0]);
     restarted.offer(&record(1, 1000, 1, 80.0));
     assert_eq!(restarted.advance(1002 * QUARTER), []);
@@ -146,16 +152,37 @@ fn alerts_of_one_host_and_bucket_name_each_other() {
 }
 
 #[test]
-fn exceptions_are_heeded() {
-    struct NotBerlin;
-    impl Exceptions for NotBerlin {
-        fn except(&self, _: &Rule, record: &AnomalyRecord) -> bool {
-            record.site.as_ref().is_some_and(|site| site.as_str() == "berlin")
-        }
-    }
-    let mut executions = Executions::new(vec![rule()], Box::new(NotBerlin), 0);
+fn what_is_excepted_makes_no_alert_and_is_counted() {
+    let condition = "{ field = \"host\", operator = \"in_network\", values = [\"10.0.0.0/30\"] }";
+    let text = format!("[[exceptions]]\nname = \"known\"\nconditions = [{condition}]\n");
+    let file = crate::exception::ExceptionFile::from_toml(&text, |_| Err(String::new())).unwrap();
+    let mut rules = vec![rule()];
+    file.apply(&mut rules).unwrap();
+    let mut executions = Executions::new(rules, &Job::built_in(), 0);
+    (1..6).for_each(|host| executions.offer(&record(host, 1000, host, 80.0)));
+    let done = executions.advance(1001 * QUARTER);
+    assert_eq!((made(&done), done[0].excepted, done[0].status()), (vec![2], 3, Status::Succeeded));
+}
+
+#[test]
+fn a_rule_that_is_off_does_nothing() {
+    let mut executions = Executions::new(vec![Rule { enabled: false, ..rule() }], &Job::built_in(), 0);
     executions.offer(&record(1, 1000, 1, 80.0));
-    assert_eq!(executions.advance(1001 * QUARTER), []);
+    assert_eq!((executions.advance(1010 * QUARTER), executions.passed()), (Vec::new(), 0));
+}
+
+#[test]
+fn a_job_that_is_not_there_is_a_warning_said_once() {
+    let jobs: Vec<_> = Job::built_in().into_iter().filter(|job| job.id != "high_packets_in_by_host").collect();
+    let mut executions = Executions::new(vec![rule()], &jobs, 0);
+    executions.advance(1000 * QUARTER);
+    let done = executions.advance(1001 * QUARTER);
+    assert_eq!((made(&done), done[0].status()), (vec![0], Status::PartialFailure));
+    assert_eq!(done[0].warnings(), ["Job \"high_packets_in_by_host\" does not exist."]);
+    assert_eq!(executions.advance(1002 * QUARTER), []);
+    executions.offer(&record(1, 1002, 1, 80.0));
+    let done = executions.advance(1003 * QUARTER);
+    assert_eq!((made(&done), done[0].status(), done[0].quiet), (vec![1], Status::PartialFailure, 1));
 }
 
 proptest! {
@@ -218,8 +245,8 @@ fn a_correction_raises_the_version_of_its_alert_takes_none_of_the_limit_and_neve
     executions.offer(&AnomalyRecord { actual: 7e9, ..late(3, 1000, 60.0) });
     (0..120).for_each(|host| executions.offer(&record(host + 4, 1001, host + 2, 80.0)));
     let done = executions.advance(1002 * QUARTER).remove(0);
-    assert_eq!((done.made(), done.alerts.len(), done.held_back), (100, 101, 20));
-    let second = done.alerts.last().unwrap();
+    assert_eq!((done.alerts.len(), done.updates.len(), done.held_back), (100, 1, 20));
+    let second = &done.updates[0];
     assert_eq!((&second.id, second.version, second.record, second.record_score), (&first.id, 2, 3, 90.0));
     assert!(second.document.contains("\"late\":true") && second.document.contains("\"actual\":7000000000"));
     // After a restart the alert is known with what it tells of.
@@ -228,7 +255,7 @@ fn a_correction_raises_the_version_of_its_alert_takes_none_of_the_limit_and_neve
     restarted.offer(&late(3, 1000, 60.0));
     assert_eq!(restarted.advance(1003 * QUARTER), []);
     restarted.offer(&late(4, 1000, 95.0));
-    let third = restarted.advance(1004 * QUARTER).remove(0).alerts.remove(0);
+    let third = restarted.advance(1004 * QUARTER).remove(0).updates.remove(0);
     assert_eq!((third.version, third.record_score), (3, 95.0));
 }
 
@@ -241,8 +268,8 @@ fn a_late_record_makes_an_alert_within_the_look_back_and_is_told_of_in_a_sentenc
     executions.offer(&AnomalyRecord { value: "10.9.9.9".into(), ..belated(3, 99.5) });
     executions.offer(&belated(4, 74.0));
     let done = executions.advance(1002 * QUARTER).remove(0);
-    assert_eq!((done.made(), done.alerts[0].version), (1, 1));
-    let warning = done.warning.unwrap();
+    assert_eq!((done.alerts.len(), done.alerts[0].version), (1, 1));
+    let warning = done.warning().unwrap();
     let said = ": 2 anomaly records of corrections came later than the look-back and made no alert; the worst is of \
                 high_bytes_out_by_host, berlin 10.9.9.9, in the bucket of 1970-01-10T09:00:00Z: score 99.5.";
     assert!(warning.ends_with(said), "{warning}");

@@ -70,10 +70,10 @@ impl Host {
     /// # Errors
     /// Another version, another length, or numbers that no host can have.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let length = DecodeError::Length(bytes.len());
+        let length = DecodeError::Length { found: bytes.len(), expected: Self::LENGTH };
         let (&version, mut rest) = bytes.split_first().ok_or(length)?;
         if version != VERSION {
-            return Err(DecodeError::Version(version));
+            return Err(DecodeError::Version { found: version, expected: VERSION });
         }
         if bytes.len() != Self::LENGTH {
             return Err(length);

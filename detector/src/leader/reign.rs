@@ -20,7 +20,7 @@ use crate::{
     cluster::{Assignments, Cluster, Timing},
     commit::Closing,
     committer::{self, Closings, Committed, EarlyWays, RosterRequest},
-    execution::{Executions, NoExceptions},
+    execution::Executions,
     metrics::Counters,
     retention::{self, Retention},
     rule::Rule,
@@ -43,6 +43,19 @@ pub(crate) struct Plan {
     pub(crate) retention: Retention,
     pub(crate) counters: Arc<Counters>,
     pub(crate) seams: Seams,
+}
+
+impl Plan {
+    /// The rules, of which `number` executions are known.
+    fn executions(&self, number: u64) -> Executions {
+        let mut executions = Executions::new(self.rules.clone(), &self.origin.jobs, number);
+        if !self.seams.clock.is_event_time() {
+            // A bucket is being filled, one is waited for, and a little more.
+            let wait = self.closing.allowed_lateness_ms.saturating_add(self.closing.max_wait_ms);
+            executions.follow_clock(self.origin.span.millis().saturating_mul(2).saturating_add(wait.saturating_mul(2)));
+        }
+        executions
+    }
 }
 
 /// See the module.
@@ -94,7 +107,7 @@ impl Reign {
             term,
             origin: plan.origin.clone(),
             snapshot_buckets: plan.snapshot_buckets,
-            executions: Executions::new(plan.rules.clone(), Box::new(NoExceptions), resume.execution),
+            executions: plan.executions(resume.execution),
             resume,
             committed: committed.clone(),
             counters: Arc::clone(counters),

@@ -44,14 +44,15 @@ impl Scoring {
                     if let Some(Global { window, sites: extra }) = &global {
                         let input =
                             table::Input { site: sites::GLOBAL, name: None, subject: &Subject::Site, window, extra };
-                        table.early(start, &input, &mut records);
+                        table.early(start, &input, &self.calendars, &mut records);
                     }
                 }
                 split @ Split::By(_) => {
                     for row in rows.iter().filter(|row| split.takes(&row.subject)) {
                         let Some(site) = self.sites.number(&row.site) else { continue };
                         let (name, subject, window) = (Some(&row.site), &row.subject, &row.window);
-                        table.early(start, &table::Input { site, name, subject, window, extra: &[] }, &mut records);
+                        let input = table::Input { site, name, subject, window, extra: &[] };
+                        table.early(start, &input, &self.calendars, &mut records);
                     }
                 }
             }

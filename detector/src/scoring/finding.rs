@@ -16,7 +16,7 @@ use super::{
     table::Input,
 };
 use crate::{
-    baseline::{multi_bucket_impact, record_score},
+    baseline::record_score,
     job::{Function, Job, Split},
     joint::Evidence,
 };
@@ -89,7 +89,7 @@ impl Judged<'_> {
         companions: Vec<Companion>,
         contributors: impl FnOnce() -> Vec<Contributor>,
     ) -> AnomalyRecord {
-        let evidence = verdict.prediction.bounded();
+        let expected = verdict.foreseen.expected();
         let Input { name, subject, .. } = self.input;
         AnomalyRecord {
             job: judge.job.id.clone(),
@@ -101,13 +101,13 @@ impl Judged<'_> {
             function: judge.job.function.name().to_owned(),
             measure: judge.job.measure,
             actual: verdict.actual,
-            typical: evidence.typical,
-            lower: evidence.lower95,
-            upper: evidence.upper95,
+            typical: expected.typical,
+            lower: expected.lower,
+            upper: expected.upper,
             record_score: verdict.score,
             initial_record_score: verdict.score,
             probability: libm::exp10(-verdict.l).clamp(0.0, 1.0),
-            multi_bucket_impact: multi_bucket_impact(&evidence),
+            multi_bucket_impact: expected.impact,
             finalised: 0,
             finalised_ms: 0,
             incomplete: !self.learn,
@@ -146,7 +146,7 @@ impl Judged<'_> {
             job: judge.job.id.clone(),
             measure: judge.job.measure,
             actual: verdict.actual,
-            typical: verdict.prediction.bounded().typical,
+            typical: verdict.foreseen.expected().typical,
             record_score: verdict.score,
         };
         self.judges.iter().zip(self.verdicts).map(say).collect()

@@ -7,10 +7,11 @@ use super::{
     LEAST_SCORE, contributors,
     finding::Judged,
     judge::{Judge, Verdict},
+    model::Foreseen,
     state::{JointState, Unreadable},
 };
 use crate::{
-    baseline::{Prediction, record_score},
+    baseline::record_score,
     job::{Function, Job},
     joint::{self, CHANNELS, Channel, Channels, Evidence, Host, Measured, Rates, Residuals},
 };
@@ -48,10 +49,9 @@ pub(super) struct Says {
     z: f64,
 }
 
-impl From<&Prediction> for Says {
-    fn from(prediction: &Prediction) -> Self {
-        let evidence = prediction.evidence();
-        Self { q: evidence.q, z: evidence.z }
+impl From<&Foreseen> for Says {
+    fn from(foreseen: &Foreseen) -> Self {
+        Self { q: foreseen.q(), z: foreseen.z() }
     }
 }
 
@@ -72,9 +72,9 @@ impl Joint {
         (!jobs.is_empty()).then(|| Self { jobs, at: MEASURES.map(find), rates: Rates::default(), span_s })
     }
 
-    /// How many jobs there are.
-    pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+    /// The jobs.
+    pub(super) fn jobs(&self) -> &[Job] {
+        &self.jobs
     }
 
     /// What is measured of a host, its single measures in the order of the judges.
@@ -107,7 +107,7 @@ impl Joint {
         host.learn(measured, judged, &mut self.rates);
     }
 
-    /// Adds what is unusual to `records`, one list per joint job.
+    /// Adds what is unusual to `records`, one list per joint job, of those that are wanted.
     pub(super) fn tell(
         &self,
         window: &Judged<'_>,
@@ -115,8 +115,9 @@ impl Joint {
         measured: &Measured<'_>,
         judged: &joint::Judged,
         records: &mut [Vec<AnomalyRecord>],
+        wanted: impl Fn(usize) -> bool,
     ) {
-        for (job, own) in self.jobs.iter().zip(records) {
+        for ((job, own), _) in self.jobs.iter().zip(records).zip(0..).filter(|(_, number)| wanted(*number)) {
             own.extend(match job.function {
                 Function::Exfiltration => self.exfiltration(job, window, host, measured, judged),
                 _ => self.activity(job, window, judged),
@@ -142,7 +143,7 @@ impl Joint {
     fn furthest(&self, among: &[Channel], verdicts: &[Verdict]) -> Option<Channel> {
         let z = |channel: &Channel| {
             let verdict = self.at.get(*channel as usize).copied().flatten().and_then(|at| verdicts.get(at))?;
-            Some((*channel, verdict.prediction.evidence().z))
+            Some((*channel, verdict.foreseen.z()))
         };
         let furthest = among.iter().filter_map(z).reduce(|best, next| if next.1 > best.1 { next } else { best });
         furthest.map(|(channel, _)| channel)

@@ -5,10 +5,11 @@ use spikewatch_domain::{span::Span, window::Window};
 use super::{
     fleet::Fleet,
     joint::Says,
+    model::{Foreseen, Model},
     state::{JudgeState, Unreadable},
 };
 use crate::{
-    baseline::{CALIBRATE_AFTER_S, Calibration, Compact, Prediction, record_score},
+    baseline::{CALIBRATE_AFTER_S, Calibration, record_score},
     job::Job,
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Verdict {
     /// Buckets of the series that were learnt before.
     pub(super) buckets: u32,
     /// Whence it comes, and what there is to learn.
-    pub(super) prediction: Prediction,
+    pub(super) foreseen: Foreseen,
 }
 
 impl Judge {
@@ -72,36 +73,41 @@ impl Judge {
     }
 
     /// Judges a value of the bucket that starts at `t` (s).
-    pub(super) fn judge(&self, model: &Compact, t: i64, value: Value) -> Verdict {
-        let prediction = self.foresee(model, t, value);
-        let l = self.calibration.l_of(prediction.evidence().q);
-        Verdict { actual: value.count as f64, l, score: record_score(l), buckets: model.buckets(), prediction }
+    pub(super) fn judge(&self, model: &Model, t: i64, value: Value) -> Verdict {
+        let foreseen = self.foresee(model, t, value);
+        let (score, l) = foreseen.own().unwrap_or_else(|| {
+            let l = self.calibration.l_of(foreseen.q());
+            (record_score(l), l)
+        });
+        Verdict { actual: value.count as f64, l, score, buckets: model.buckets(), foreseen }
     }
 
     /// Learns a value that was judged.
-    pub(super) fn learn(&mut self, model: &mut Compact, prediction: &Prediction) {
+    pub(super) fn learn(&mut self, model: &mut Model, foreseen: &Foreseen) {
         if i64::from(model.buckets()) * i64::from(self.span.seconds()) >= CALIBRATE_AFTER_S {
-            self.calibration.add(prediction.evidence().q);
+            self.calibration.add(foreseen.q());
         }
-        model.learn(prediction);
+        model.learn(foreseen);
     }
 
-    /// Learns that there was nothing in the bucket that starts at `t` (s). Returns what that was against the forecast.
-    pub(super) fn learn_silence(&mut self, model: &mut Compact, t: i64) -> Says {
-        let prediction = self.foresee(model, t, Value::ZERO);
-        self.learn(model, &prediction);
-        Says::from(&prediction)
+    /// What nothing in the bucket that starts at `t` (s) is against the forecast; learnt if so wanted.
+    pub(super) fn silence(&mut self, model: &mut Model, t: i64, learn: bool) -> Says {
+        let foreseen = self.foresee(model, t, Value::ZERO);
+        if learn {
+            self.learn(model, &foreseen);
+        }
+        Says::from(&foreseen)
     }
 
     /// The least value that scores `threshold` in the bucket that starts at `t` (s) and is as large as the job wants;
     /// `u64::MAX` if none does. Found by bisection, as more never scores lower: exact to a tenth of a percent, and on the
     /// upper side.
-    pub(super) fn limit(&self, model: &Compact, t: i64, threshold: f64) -> u64 {
+    pub(super) fn limit(&self, model: &Model, t: i64, threshold: f64) -> u64 {
         let enough = |logarithm: f64| {
             let count = libm::expm1(logarithm).ceil() as u64;
             let verdict = self.judge(model, t, Value { count, logarithm: libm::log1p(count as f64) });
             verdict.score >= threshold
-                && verdict.actual - verdict.prediction.bounded().typical >= self.job.minimum_effect
+                && verdict.actual - verdict.foreseen.expected().typical >= self.job.minimum_effect
         };
         let (mut low, mut high) = (0.0, LARGEST_LOGARITHM);
         if !enough(high) {
@@ -114,9 +120,14 @@ impl Judge {
         libm::expm1(high).ceil() as u64
     }
 
-    fn foresee(&self, model: &Compact, t: i64, value: Value) -> Prediction {
+    fn foresee(&self, model: &Model, t: i64, value: Value) -> Foreseen {
         let side = self.job.function.side();
         model.foresee(t, value.count, value.logarithm, self.span.seconds(), side)
+    }
+
+    /// A series of this job of which nothing is known.
+    pub(super) fn fresh(&self) -> Model {
+        Model::new(self.job.split, self.fleet.prior())
     }
 
     /// What it has learnt over all series, between two buckets.

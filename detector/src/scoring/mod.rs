@@ -11,6 +11,9 @@ mod fleet;
 mod joint;
 mod judge;
 mod late;
+mod model;
+mod quiet;
+mod room;
 mod series;
 mod sites;
 pub mod state;
@@ -30,14 +33,20 @@ pub(crate) use self::early::Wanted;
 pub use self::late::{Change, Correction};
 use self::{
     sites::{Presence, Sites},
-    table::Table,
+    table::{Context, Table},
 };
-use crate::job::{Job, Split};
+use crate::{
+    calendar::Calendars,
+    job::{Job, Split},
+};
 
 /// Least score that is kept.
 pub const LEAST_SCORE: f64 = 1.0;
 /// Most anomaly records of one job and bucket; the highest scores are kept and the rest is counted.
 pub const MAX_RECORDS: usize = 10_000;
+
+/// The part of the memory, one of so many, that hosts leave to all other series.
+const RESERVED: u64 = 16;
 
 /// One committed window.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +79,10 @@ pub struct Scored {
     pub records: Vec<AnomalyRecord>,
     /// Records beyond [`MAX_RECORDS`], which were left out.
     pub cut: u64,
-    /// Windows whose key has no series: because the limit is reached; and of a correction also because it is new.
+    /// Windows whose key has no series: because there is no memory for it; and of a correction also because it is new.
     pub not_modelled: u64,
+    /// Series that were forgotten to make room for others.
+    pub shed: u64,
 }
 
 /// The state of all series.
@@ -80,26 +91,49 @@ pub struct Scoring {
     span: Span,
     sites: Sites,
     tables: Vec<Table>,
+    /// What baselines may take, and a bucket's windows while it is scored, bytes.
+    memory: u64,
     /// Events of each site, by number, in the last bucket: how the network's limit is shared out. Not kept over a restart.
     last_events: Vec<(u32, u64)>,
+    calendars: Calendars,
 }
 
 impl Scoring {
-    /// Nothing learnt yet. Every job has at most `max_series` series.
+    /// Nothing learnt yet. Baselines, and a bucket's windows while it is scored, take at most `memory` bytes: beyond,
+    /// those that were active least are forgotten.
     #[must_use]
-    pub fn new(jobs: &[Job], span: Span, max_series: usize) -> Self {
+    pub fn new(jobs: &[Job], span: Span, memory: u64) -> Self {
         let mut splits: BTreeMap<Split, Vec<Job>> = BTreeMap::new();
         for job in jobs {
             splits.entry(job.split).or_default().push(job.clone());
         }
-        let tables = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span, max_series)).collect();
-        Self { span, sites: Sites::new(span), tables, last_events: Vec::new() }
+        let mut tables: Vec<_> = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span)).collect();
+        // Hosts have what the others leave.
+        tables.sort_by_key(|table| table.split().is_by_host());
+        Self { span, sites: Sites::new(span), memory, tables, calendars: Calendars::default(), last_events: Vec::new() }
+    }
+
+    /// These calendars count for the buckets from now on.
+    pub fn heed(&mut self, calendars: Calendars) {
+        self.calendars = calendars;
     }
 
     /// Series with a baseline, over all jobs.
     #[must_use]
     pub fn series(&self) -> u64 {
         self.tables.iter().map(Table::series).sum()
+    }
+
+    /// What baselines take when they are grown, and their keys' windows while a bucket is scored, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tables.iter().map(Table::bytes).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_of_a_host(&self) -> u64 {
+        let by_host = self.tables.iter().find(|table| table.split().is_by_host());
+        by_host.map_or(0, |table| table.bytes() / table.keys() as u64)
     }
 
     /// Scores and learns one bucket. Buckets come in order; those in which nothing was committed are left out.
@@ -122,7 +156,13 @@ impl Scoring {
         let global =
             self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();
         let mut scored = Scored::default();
+        let context = Context { presence: &presence, names: &self.sites.by_number(), calendars: &self.calendars };
+        let mut taken: u64 = self.tables.iter().map(Table::bytes).sum();
         for table in &mut self.tables {
+            // A table may have what the others leave; hosts, of which there are many, leave them something in any case.
+            let before = table.bytes();
+            let reserved = if table.split().is_by_host() { self.memory / RESERVED } else { 0 };
+            let room = self.memory.saturating_sub(taken.saturating_sub(before).max(reserved));
             match table.split() {
                 Split::Global => {
                     let whole = global.as_ref().map(|global| table::Input {
@@ -132,7 +172,7 @@ impl Scoring {
                         window: &global.window,
                         extra: &global.sites,
                     });
-                    table.score(start, whole.as_slice(), &presence, &mut scored);
+                    table.score((start, room), whole.as_slice(), &context, &mut scored);
                 }
                 split @ Split::By(_) => {
                     let own = rows.iter().filter(|row| split.takes(&row.subject));
@@ -147,9 +187,10 @@ impl Scoring {
                             })
                         })
                         .collect();
-                    table.score(start, &inputs, &presence, &mut scored);
+                    table.score((start, room), &inputs, &context, &mut scored);
                 }
             }
+            taken = taken.saturating_sub(before).saturating_add(table.bytes());
         }
         // Within a job they are in key order already, and the sort is stable.
         scored.records.sort_by(|a, b| a.job.cmp(&b.job));

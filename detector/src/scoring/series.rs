@@ -5,7 +5,8 @@ use hashbrown::HashMap;
 use rapidhash::fast::GlobalState;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 
-use crate::{baseline::Compact, joint::Host};
+use super::model::Model;
+use crate::joint::Host;
 
 /// Keys of one block: the models never move, however many keys there are.
 const BLOCK: usize = 256;
@@ -16,9 +17,11 @@ pub(super) struct Known {
     /// Number of its site.
     pub(super) site: u32,
     /// What within the site.
-    subject: Subject,
+    pub(super) subject: Subject,
     /// Start of the last bucket with a window of it.
     pub(super) seen: EventMillis,
+    /// Buckets with a window of it.
+    pub(super) active: u32,
     /// What joint jobs keep of it, where there are such.
     pub(super) host: Option<Box<Host>>,
 }
@@ -29,7 +32,7 @@ pub(super) struct SeriesSet {
     jobs: usize,
     numbers: HashMap<(u32, Subject), usize, GlobalState>,
     known: Vec<Known>,
-    blocks: Vec<Vec<Compact>>,
+    blocks: Vec<Vec<Model>>,
 }
 
 impl SeriesSet {
@@ -47,24 +50,23 @@ impl SeriesSet {
         self.numbers.get(&(site, subject.clone())).copied()
     }
 
+    /// All keys.
+    pub(super) fn known(&self) -> &[Known] {
+        &self.known
+    }
+
     /// Adds a key whose models start as `fresh`, one per job.
-    pub(super) fn add(
-        &mut self,
-        site: u32,
-        subject: &Subject,
-        seen: EventMillis,
-        fresh: &[Compact],
-        host: Option<Host>,
-    ) -> usize {
+    pub(super) fn add(&mut self, known: Known, fresh: &[Model]) -> usize {
         let number = self.known.len();
-        self.known.push(Known { site, subject: subject.clone(), seen, host: host.map(Box::new) });
+        let (site, subject) = (known.site, known.subject.clone());
+        self.known.push(known);
         if number.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK * self.jobs));
         }
         if let Some(block) = self.blocks.last_mut() {
             block.extend_from_slice(fresh);
         }
-        self.numbers.insert((site, subject.clone()), number);
+        self.numbers.insert((site, subject), number);
         number
     }
 
@@ -78,7 +80,7 @@ impl SeriesSet {
     }
 
     /// Removes a key; the last one takes its number.
-    fn remove(&mut self, number: usize) {
+    pub(super) fn remove(&mut self, number: usize) {
         let gone = self.known.swap_remove(number);
         self.numbers.remove(&(gone.site, gone.subject));
         let Some(block) = self.blocks.last_mut() else { return };
@@ -95,7 +97,7 @@ impl SeriesSet {
     }
 
     /// A key, its subject, and its models.
-    pub(super) fn get(&self, number: usize) -> Option<(&Known, &Subject, &[Compact])> {
+    pub(super) fn get(&self, number: usize) -> Option<(&Known, &Subject, &[Model])> {
         let first = number % BLOCK * self.jobs;
         let models = self.blocks.get(number / BLOCK)?.get(first..first + self.jobs)?;
         let known = self.known.get(number)?;
@@ -103,14 +105,14 @@ impl SeriesSet {
     }
 
     /// A key and its models.
-    pub(super) fn get_mut(&mut self, number: usize) -> Option<(&mut Known, &mut [Compact])> {
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<(&mut Known, &mut [Model])> {
         let first = number % BLOCK * self.jobs;
         let models = self.blocks.get_mut(number / BLOCK)?.get_mut(first..first + self.jobs)?;
         Some((self.known.get_mut(number)?, models))
     }
 
     /// All keys with their models, in the order they were added.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Known, &mut [Compact])> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Known, &mut [Model])> {
         let jobs = self.jobs;
         let models = self.blocks.iter_mut().flat_map(move |block| block.chunks_exact_mut(jobs));
         self.known.iter_mut().zip(models)
@@ -119,7 +121,10 @@ impl SeriesSet {
 
 #[cfg(test)]
 mod tests {
+    use spikewatch_domain::key::Dimension;
+
     use super::*;
+    use crate::job::Split;
 
     fn subject(number: u32) -> Subject {
         Subject::Asn(number)
@@ -128,10 +133,18 @@ mod tests {
     #[test]
     fn what_is_not_seen_any_more_is_forgotten_and_the_rest_keeps_its_models() {
         let mut set = SeriesSet::new(2);
-        let model = |number: u32, job: u32| Compact::new(f64::from(number * 2 + job));
+        let split = Split::By(Dimension::Asn);
+        let host = |number: u32| {
+            // Its last field is a number that may be anything.
+            let mut bytes = Host::default().to_bytes();
+            bytes.splice(Host::LENGTH - 4.., number.to_le_bytes());
+            Some(Box::new(Host::from_bytes(&bytes).unwrap()))
+        };
+        let model = |number: u32, job: u32| Model::new(split, f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
-            set.add(1, &subject(number), seen, &[model(number, 0), model(number, 1)], None);
+            let known = Known { site: 1, subject: subject(number), seen, active: 1, host: host(number) };
+            set.add(known, &[model(number, 0), model(number, 1)]);
         }
         set.forget(10);
         let kept: Vec<u32> = (0..600).filter(|number| number % 3 != 0 && *number <= 590).collect();
@@ -140,14 +153,15 @@ mod tests {
             let found = set.find(1, &subject(number));
             assert_eq!(found.is_some(), kept.contains(&number), "{number}");
             if let Some((known, models)) = found.and_then(|found| set.get_mut(found)) {
-                assert_eq!(known.seen, 50);
+                assert_eq!((known.seen, &known.host), (50, &host(number)));
                 assert_eq!(models, [model(number, 0), model(number, 1)]);
             }
         }
         assert_eq!(set.iter_mut().count(), kept.len());
         set.forget(100);
         assert_eq!((set.len(), set.iter_mut().count()), (0, 0));
-        set.add(1, &subject(7), 200, &[model(7, 0), model(7, 1)], None);
+        let known = Known { site: 1, subject: subject(7), seen: 200, active: 1, host: None };
+        set.add(known, &[model(7, 0), model(7, 1)]);
         assert_eq!(set.find(1, &subject(7)), Some(0));
     }
 }

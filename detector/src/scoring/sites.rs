@@ -48,6 +48,17 @@ impl Sites {
         Self { span, numbers: BTreeMap::new(), sites: vec![Site::default()] }
     }
 
+    /// The sites' names, by number; the pseudo-site of global series has none.
+    pub(super) fn by_number(&self) -> Vec<Option<SiteName>> {
+        let mut names = vec![None; self.sites.len()];
+        for (name, number) in &self.numbers {
+            if let Some(place) = names.get_mut(*number as usize) {
+                *place = Some(name.clone());
+            }
+        }
+        names
+    }
+
     /// All of it, by number.
     pub(super) fn stored(&self) -> Vec<SiteState> {
         let state = |site: &Site| SiteState {

@@ -1,17 +1,17 @@
 //! All that scoring has learnt, as bytes and back, to the last bit: a head, and parts of bounded size.
 //!
 //! The head says which sites there are, and for each table what its jobs have learnt over all series; each part holds
-//! some keys of one table with their models ([`Compact::to_bytes`](crate::baseline::Compact::to_bytes)), in the order in
+//! some keys of one table with their models (`Model::to_bytes`), in the order in
 //! which they were added. Everything is between two buckets: nothing is half counted.
 
 use prost::Message;
-use spikewatch_domain::{key::Subject, record::EventMillis};
+use spikewatch_domain::key::Subject;
 
-use super::{Scoring, sites::Sites, table::Table};
+use super::{Scoring, series::Known, sites::Sites, table::Table};
 use crate::joint::Host;
 
 /// Version of the whole encoding.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 4;
 /// Keys of one part: with six jobs about 22 MB before compression.
 const KEYS: usize = 2048;
 
@@ -91,33 +91,32 @@ pub(super) struct KeysState {
     /// All models of all keys, one after the other.
     #[prost(bytes = "vec", tag = "5")]
     models: Vec<u8>,
+    #[prost(uint32, repeated, tag = "6")]
+    active: Vec<u32>,
     /// What the joint jobs keep of all keys ([`Host::to_bytes`]), likewise; empty without such jobs.
-    #[prost(bytes = "vec", tag = "6")]
+    #[prost(bytes = "vec", tag = "7")]
     hosts: Vec<u8>,
 }
 
 /// One key as it is stored.
 pub(super) struct StoredKey<'a> {
-    pub(super) site: u32,
-    pub(super) subject: Subject,
-    pub(super) seen: EventMillis,
+    pub(super) known: Known,
     pub(super) models: &'a [u8],
-    /// Empty without joint jobs.
-    pub(super) host: &'a [u8],
 }
 
 /// The keys of one table.
 fn parts(table: &Table, number: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
     (0..table.keys()).step_by(KEYS).map(move |first| {
         let mut part = KeysState { table: number, ..KeysState::default() };
-        table.store_keys(first..first + KEYS, |site, subject, seen, models, host| {
+        table.store_keys(first..first + KEYS, |known, models| {
             let mut bytes = Vec::new();
-            subject.encode(&mut bytes);
-            part.site.push(site);
+            known.subject.encode(&mut bytes);
+            part.site.push(known.site);
             part.subject.push(bytes);
-            part.seen.push(seen);
+            part.seen.push(known.seen);
+            part.active.push(known.active);
             part.models.extend_from_slice(models);
-            part.hosts.extend_from_slice(host);
+            part.hosts.extend(known.host.iter().flat_map(|host| host.to_bytes()));
         });
         part.encode_to_vec()
     })
@@ -154,8 +153,8 @@ impl Scoring {
         let part = KeysState::decode(bytes).map_err(Unreadable::because)?;
         let table = self.tables.get_mut(part.table as usize).ok_or_else(|| Unreadable::because("no such table"))?;
         let keys = part.site.len();
-        if part.subject.len() != keys
-            || part.seen.len() != keys
+        let columns = [part.subject.len(), part.seen.len(), part.active.len()];
+        if columns != [keys; 3]
             || keys == 0
             || !part.models.len().is_multiple_of(keys)
             || ![0, keys * Host::LENGTH].contains(&part.hosts.len())
@@ -163,11 +162,13 @@ impl Scoring {
             return Err(Unreadable::because("its columns are of different lengths"));
         }
         let models = part.models.chunks_exact((part.models.len() / keys).max(1));
-        let mut hosts = part.hosts.chunks_exact(Host::LENGTH);
-        for (((site, subject), seen), models) in part.site.iter().zip(&part.subject).zip(&part.seen).zip(models) {
+        let mut hosts = part.hosts.chunks_exact(Host::LENGTH).map(Host::from_bytes);
+        let named = part.site.iter().zip(&part.subject);
+        for (((&site, subject), (&seen, &active)), models) in named.zip(part.seen.iter().zip(&part.active)).zip(models)
+        {
             let subject = Subject::decode(subject).map_err(Unreadable::because)?;
-            let host = hosts.next().unwrap_or_default();
-            table.restore_key(&StoredKey { site: *site, subject, seen: *seen, models, host })?;
+            let host = hosts.next().transpose().map_err(Unreadable::because)?.map(Box::new);
+            table.restore_key(StoredKey { known: Known { site, subject, seen, active, host }, models })?;
         }
         Ok(())
     }

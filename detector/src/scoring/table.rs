@@ -1,5 +1,7 @@
 //! All jobs of one split.
 
+mod silence;
+
 use std::ops::Range;
 
 use spikewatch_domain::{
@@ -19,11 +21,14 @@ use super::{
     finding::Judged,
     joint::{Joint, Says},
     judge::{Judge, Value, Verdict},
+    model::Model,
+    quiet::Quietened,
+    room,
     series::{Known, SeriesSet},
     state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
-    baseline::Compact,
+    calendar::Calendars,
     job::{Job, Split},
     joint::Host,
 };
@@ -45,11 +50,25 @@ pub(super) struct Input<'a> {
     pub(super) extra: &'a [Contributor],
 }
 
+/// What is known of a bucket besides its windows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// By number of the site.
+    pub(super) presence: &'a [Presence],
+    pub(super) names: &'a [Option<SiteName>],
+    pub(super) calendars: &'a Calendars,
+}
+
+impl Context<'_> {
+    fn name(&self, site: u32) -> Option<&SiteName> {
+        self.names.get(site as usize)?.as_ref()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Table {
     split: Split,
     span: Span,
-    max_series: usize,
     judges: Vec<Judge>,
     /// Jobs over what these say together of a host.
     joint: Option<Joint>,
@@ -65,13 +84,13 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span, max_series: usize) -> Self {
+    pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span) -> Self {
         let (joint, single): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function.is_joint());
         let series = SeriesSet::new(single.len());
         let judges: Vec<_> = single.into_iter().map(|job| Judge::new(job, span)).collect();
         let joint = Joint::new(joint, &judges, span.seconds());
         let (values, verdicts, said) = (Vec::new(), Vec::new(), Vec::new());
-        Self { split, span, max_series, judges, joint, series, values, verdicts, said, promised: 0, day: 0 }
+        Self { split, span, judges, joint, series, values, verdicts, said, promised: 0, day: 0 }
     }
 
     /// What its jobs have learnt, and how many keys there are.
@@ -86,12 +105,22 @@ impl Table {
         self.series.len()
     }
 
-    /// Gives these keys: site, subject, when they were last seen, and as bytes their models and what joint jobs keep.
-    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(u32, &Subject, EventMillis, &[u8], &[u8])) {
-        for (known, subject, models) in keys.map_while(|number| self.series.get(number)) {
-            let bytes: Vec<u8> = models.iter().flat_map(Compact::to_bytes).collect();
-            let host = known.host.as_ref().map(|host| host.to_bytes()).unwrap_or_default();
-            put(known.site, subject, known.seen, &bytes, &host);
+    /// What they take, bytes, grown.
+    pub(super) fn bytes(&self) -> u64 {
+        self.series.len() as u64 * room::key_bytes(self.model_bytes())
+    }
+
+    /// What the models of one key take, bytes, grown; and what joint jobs keep of it.
+    fn model_bytes(&self) -> u64 {
+        let joint = if self.joint.is_some() { size_of::<Host>() } else { 0 };
+        self.judges.len() as u64 * Model::bytes(self.split) + joint as u64
+    }
+
+    /// Gives these keys and their models as bytes.
+    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(&Known, &[u8])) {
+        for (known, _, models) in keys.map_while(|number| self.series.get(number)) {
+            let bytes: Vec<u8> = models.iter().flat_map(Model::to_bytes).collect();
+            put(known, &bytes);
         }
     }
 
@@ -111,20 +140,21 @@ impl Table {
     }
 
     /// Takes back one key, in the order in which they were given.
-    pub(super) fn restore_key(&mut self, key: &StoredKey<'_>) -> Result<(), Unreadable> {
+    pub(super) fn restore_key(&mut self, key: StoredKey<'_>) -> Result<(), Unreadable> {
         let length = key.models.len() / self.judges.len().max(1);
-        let models: Vec<Compact> = key
+        let models: Vec<Model> = key
             .models
             .chunks(length.max(1))
-            .map(Compact::from_bytes)
-            .collect::<Result<_, _>>()
-            .map_err(Unreadable::because)?;
-        let known = self.series.find(key.site, &key.subject).is_some();
+            .map(|bytes| Model::from_bytes(self.split, bytes))
+            .collect::<Result<_, _>>()?;
+        let known = self.series.find(key.known.site, &key.known.subject).is_some();
         if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
             return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
         }
-        let host = self.joint.as_ref().map(|_| Host::from_bytes(key.host)).transpose().map_err(Unreadable::because)?;
-        self.series.add(key.site, &key.subject, key.seen, &models, host);
+        if key.known.host.is_some() != self.joint.is_some() {
+            return Err(Unreadable::because("what joint jobs keep of a key is missing, or there are no such jobs"));
+        }
+        self.series.add(key.known, &models);
         Ok(())
     }
 
@@ -141,14 +171,31 @@ impl Table {
         (self.series.len() * self.judges.len()) as u64
     }
 
-    /// Scores and learns one bucket. `inputs` are ordered by key.
+    /// Its jobs: those of single measures, then the joint ones.
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        let joint = self.joint.as_ref().map_or(&[][..], Joint::jobs);
+        self.judges.iter().map(|judge| &judge.job).chain(joint)
+    }
+
+    /// Which of its jobs are joint. They share what they learn, so what one is not to learn neither learns.
+    fn joint_jobs(&self) -> Range<usize> {
+        self.judges.len()..self.jobs().count()
+    }
+
+    /// What calendars leave out of the bucket that starts then.
+    fn quiet<'a>(&self, calendars: &'a Calendars, start: EventMillis) -> Quietened<'a> {
+        Quietened::of(calendars, start, self.span, self.jobs())
+    }
+
+    /// Scores and learns one bucket, within so many bytes. `inputs` are ordered by key.
     pub(super) fn score(
         &mut self,
-        start: EventMillis,
+        (start, bytes): (EventMillis, u64),
         inputs: &[Input<'_>],
-        presence: &[Presence],
+        context: &Context<'_>,
         scored: &mut Scored,
     ) {
+        let presence = context.presence;
         if start / DAY_MS != self.day {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
@@ -158,16 +205,18 @@ impl Table {
         for input in inputs {
             values.extend(self.judges.iter_mut().map(|judge| judge.count(input.window)));
         }
-        let fresh: Vec<Compact> = self.judges.iter().map(|judge| Compact::new(judge.fleet.prior())).collect();
-        self.return_from_silence(presence);
-        let lists = self.judges.len() + self.joint.as_ref().map_or(0, Joint::len);
-        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); lists];
+        let fresh: Vec<Model> = self.judges.iter().map(Judge::fresh).collect();
+        self.return_from_silence(context);
+        let most = self.admit(start, bytes, inputs, scored);
+        let quiet = self.quiet(context.calendars, start);
+        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.jobs().count()];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
                 Some(number) => number,
-                None if self.series.len() < self.max_series => {
-                    let host = self.joint.as_ref().map(|_| Host::default());
-                    self.series.add(input.site, input.subject, start, &fresh, host)
+                None if self.series.len() < most => {
+                    let (site, subject) = (input.site, input.subject.clone());
+                    let host = self.joint.as_ref().map(|_| Box::default());
+                    self.series.add(Known { site, subject, seen: start, active: 1, host }, &fresh)
                 }
                 None => {
                     scored.not_modelled += 1;
@@ -175,10 +224,10 @@ impl Table {
                 }
             };
             let learn = matches!(presence.get(input.site as usize), Some(Presence::Present { complete: true, .. }));
-            self.score_window(start, number, input, values, learn, &mut records);
+            self.score_window(start, number, input, values, learn, &quiet, &mut records);
         }
         self.values = values;
-        self.learn_silence(start, presence);
+        self.learn_silence(start, context, &quiet);
         for judge in &mut self.judges {
             judge.close(self.series.len());
         }
@@ -192,13 +241,15 @@ impl Table {
     }
 
     /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or one of a bucket that is
-    /// still open; learns nothing. False if its key has no series.
+    /// still open; learns nothing. Joint jobs say nothing of it: what they know has gone on, or not come this far. False if
+    /// its key has no series.
     pub(super) fn judge_again(
         &self,
         start: EventMillis,
         input: &Input<'_>,
         before: Option<&Window>,
         learn: bool,
+        calendars: &Calendars,
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
         let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
@@ -207,7 +258,8 @@ impl Table {
             let judged = models.iter().zip(&self.judges);
             judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
         };
-        let (verdicts, before) = (judge(input.window), before.map(judge));
+        let (mut verdicts, before) = (judge(input.window), before.map(judge));
+        self.quiet(calendars, start).hush(&mut verdicts, input.name, input.subject);
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
         let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before, joint: None };
@@ -218,9 +270,15 @@ impl Table {
     }
 
     /// Judges a window that is still open. A key that is new has to wait for its bucket's end.
-    pub(super) fn early(&self, start: EventMillis, input: &Input<'_>, records: &mut Vec<AnomalyRecord>) {
+    pub(super) fn early(
+        &self,
+        start: EventMillis,
+        input: &Input<'_>,
+        calendars: &Calendars,
+        records: &mut Vec<AnomalyRecord>,
+    ) {
         let mut own = Vec::new();
-        self.judge_again(start, input, None, true, &mut own);
+        self.judge_again(start, input, None, true, calendars, &mut own);
         records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
     }
 
@@ -247,40 +305,22 @@ impl Table {
         }
     }
 
-    /// Series of sites that were silent for a while and are back were 0 meanwhile.
-    fn return_from_silence(&mut self, presence: &[Presence]) {
-        let zeros = |site: u32| match presence.get(site as usize) {
-            Some(Presence::Present { zeros, .. }) => zeros.as_slice(),
-            _ => &[],
-        };
-        if (0..presence.len()).all(|site| zeros(site as u32).is_empty()) {
-            return;
-        }
-        for (known, models) in self.series.iter_mut() {
-            for start in zeros(known.site) {
-                self.said.clear();
-                for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-                    self.said.push(judge.learn_silence(model, seconds(*start)));
-                }
-                learn_joint_silence(self.joint.as_mut(), known, &self.said, seconds(*start));
+    /// Notes who has a window in this bucket, and makes room for those that are new. Returns the most keys there may be.
+    fn admit(&mut self, start: EventMillis, bytes: u64, inputs: &[Input<'_>], scored: &mut Scored) -> usize {
+        let mut new = 0usize;
+        for input in inputs {
+            let number = self.series.find(input.site, input.subject);
+            match number.and_then(|number| self.series.get_mut(number)) {
+                Some((known, _)) => (known.seen, known.active) = (start, known.active.saturating_add(1)),
+                None => new += 1,
             }
         }
-    }
-
-    /// Series without a window in a bucket in which all of their site is known were 0. Silence makes no records.
-    fn learn_silence(&mut self, start: EventMillis, presence: &[Presence]) {
-        for (known, models) in self.series.iter_mut() {
-            let complete = matches!(presence.get(known.site as usize), Some(Presence::Present { complete: true, .. }));
-            if known.seen == start || !complete {
-                continue;
-            }
-            self.said.clear();
-            for (model, judge) in models.iter_mut().zip(&mut self.judges) {
-                judge.fleet.add(0.0);
-                self.said.push(judge.learn_silence(model, seconds(start)));
-            }
-            learn_joint_silence(self.joint.as_mut(), known, &self.said, seconds(start));
+        let most = room::keys(bytes, self.model_bytes());
+        let wanted = self.series.len().saturating_add(new).saturating_sub(most);
+        if wanted > 0 {
+            scored.shed += (self.series.make_room(wanted, start) * self.judges.len()) as u64;
         }
+        most
     }
 
     /// Judges a window, tells what is unusual, and only then learns it.
@@ -291,15 +331,17 @@ impl Table {
         input: &Input<'_>,
         values: &[Value],
         learn: bool,
+        quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
     ) {
+        let joint_jobs = self.joint_jobs();
         let Some((known, models)) = self.series.get_mut(number) else { return };
-        known.seen = start;
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
         self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
+        quiet.hush(&mut self.verdicts, input.name, input.subject);
         self.said.clear();
-        self.said.extend(self.verdicts.iter().map(|verdict| Says::from(&verdict.prediction)));
+        self.said.extend(self.verdicts.iter().map(|verdict| Says::from(&verdict.foreseen)));
         let mut together = self.joint.as_mut().zip(known.host.as_deref_mut()).map(|(joint, host)| {
             let measured = joint.measured(seconds(start), Some(input.window), &self.said);
             let said = host.judge(&measured);
@@ -313,25 +355,21 @@ impl Table {
             judged.tell(records);
         }
         if let Some((joint, host, measured, said)) = &mut together {
-            let own = records.get_mut(self.judges.len()..).unwrap_or_default();
-            joint.tell(&judged, host, measured, said, own);
-            if learn {
+            let own = records.get_mut(joint_jobs.clone()).unwrap_or_default();
+            let wanted = |job| !quiet.skip(joint_jobs.start + job, input.name, input.subject).result;
+            joint.tell(&judged, host, measured, said, own, wanted);
+            if learn && !quiet.is_unlearnt(joint_jobs, input.name, input.subject) {
                 joint.learn(host, measured, said);
             }
         }
         if learn {
-            for ((model, judge), verdict) in models.iter_mut().zip(&mut self.judges).zip(&self.verdicts) {
-                judge.learn(model, &verdict.prediction);
+            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts).enumerate();
+            for (job, ((model, judge), verdict)) in judged {
+                if quiet.is_empty() || !quiet.skip(job, input.name, input.subject).model_update {
+                    judge.learn(model, &verdict.foreseen);
+                }
             }
         }
-    }
-}
-
-fn learn_joint_silence(joint: Option<&mut Joint>, known: &mut Known, said: &[Says], t: i64) {
-    if let Some((joint, host)) = joint.zip(known.host.as_deref_mut()) {
-        let measured = joint.measured(t, None, said);
-        let judged = host.judge(&measured);
-        joint.learn(host, &measured, &judged);
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, sync::Arc};
 
 use spikewatch_actors::{clock::Clock, task::Kind};
-use spikewatch_proto::v1::{self, alerting_server::Alerting};
+use spikewatch_proto::{
+    convert::results::Alert,
+    v1::{self, alerting_server::Alerting},
+};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -13,6 +16,7 @@ use super::{
     internal,
 };
 use crate::{
+    alert::kibana,
     analysis::Command,
     store::{Range, Store},
 };
@@ -61,6 +65,13 @@ impl Alerting for Service {
     }
 }
 
+fn written(mut alert: Alert, form: v1::Form) -> v1::Alert {
+    if form == v1::Form::Kibana {
+        alert.document = kibana::of(&alert.document);
+    }
+    alert.into()
+}
+
 async fn list(
     store: &dyn Store,
     query: &v1::AlertsQuery,
@@ -76,7 +87,8 @@ async fn list(
             let alerts = store.alerts(range, after, PAGE).await.map_err(internal)?;
             let Some((last, _)) = alerts.last() else { break };
             after = *last;
-            let page = v1::AlertsPage { alerts: alerts.into_iter().map(|(_, alert)| alert.into()).collect() };
+            let page =
+                v1::AlertsPage { alerts: alerts.into_iter().map(|(_, alert)| written(alert, query.form())).collect() };
             if outgoing.send(Ok(page)).await.is_err() {
                 return Ok(());
             }

@@ -5,6 +5,7 @@ pub(crate) mod control;
 pub(crate) mod gate;
 pub(crate) mod results;
 pub(crate) mod roster;
+pub(crate) mod rules;
 pub(crate) mod windowing;
 
 use std::{fmt, pin::Pin};

@@ -9,6 +9,7 @@ use spikewatch_proto::{
         cluster::{Incarnation, Shape},
         results::{Alert, AnomalyRecord},
     },
+    v1,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     mark::{self, Standing},
     outbox,
     postgres::{self, Server},
-    prune, read, snapshot,
+    prune, read, rules, snapshot,
     sql::{Work, sql},
     sqlite::{self, Embedded},
     write,
@@ -274,6 +275,18 @@ impl Store for Database {
 
     fn alerts(&self, range: Range, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Alert)>> {
         Box::pin(async move { read::alerts(&mut self.engine.read().await?, range, after, limit).await })
+    }
+
+    fn alerts_of(&self, ids: Vec<String>) -> Answer<'_, Vec<Alert>> {
+        Box::pin(async move { rules::alerts_of(&mut self.engine.read().await?, &ids).await })
+    }
+
+    fn executions(&self, rule: Option<String>, limit: u32) -> Answer<'_, Vec<v1::Execution>> {
+        Box::pin(async move { rules::executions(&mut self.engine.read().await?, rule.as_deref(), limit).await })
+    }
+
+    fn rule_progress(&self) -> Answer<'_, Vec<(String, Vec<u8>)>> {
+        Box::pin(async move { rules::progress(&mut self.engine.read().await?).await })
     }
 
     fn put_snapshot_part(&self, term: Term, id: SnapshotId, part: u32, blob: Vec<u8>) -> Answer<'_, ()> {

@@ -14,6 +14,7 @@ macro_rules! steps {
             step(1, "first", include_str!(concat!("../../migrations/", $folder, "/0001_first.sql"))),
             step(2, "cluster", include_str!(concat!("../../migrations/", $folder, "/0002_cluster.sql"))),
             step(3, "late", include_str!(concat!("../../migrations/", $folder, "/0003_late.sql"))),
+            step(4, "rules", include_str!(concat!("../../migrations/", $folder, "/0004_rules.sql"))),
         ])
     };
 }

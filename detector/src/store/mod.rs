@@ -24,6 +24,7 @@ mod outbox;
 mod postgres;
 mod prune;
 mod read;
+mod rules;
 mod snapshot;
 mod sql;
 mod sqlite;
@@ -34,15 +35,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use spikewatch_domain::record::EventMillis;
-use spikewatch_proto::convert::{
-    cluster::{Incarnation, Shape},
-    results::{Alert, AnomalyRecord},
+use spikewatch_proto::{
+    convert::{
+        cluster::{Incarnation, Shape},
+        results::{Alert, AnomalyRecord},
+    },
+    v1,
 };
 
 pub use self::{
     error::StoreError,
     lease::{Claim, Leader, Term},
-    postgres::LOCK_TERM,
+    postgres::{LOCK_TERM, without_password},
     state::*,
 };
 
@@ -117,6 +121,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn recent_records(&self, since_ms: EventMillis, min_score: f64) -> Answer<'_, Vec<AnomalyRecord>>;
     /// Alerts of the range after number `after`, with their numbers, in the order they were made.
     fn alerts(&self, range: Range, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Alert)>>;
+    /// Those of these alerts that there are.
+    fn alerts_of(&self, ids: Vec<String>) -> Answer<'_, Vec<Alert>>;
+    /// The newest executions of a rule, or of all, oldest first.
+    fn executions(&self, rule: Option<String>, limit: u32) -> Answer<'_, Vec<v1::Execution>>;
+    /// What rules knew after their last execution: rule and encoded `RuleProgress`.
+    fn rule_progress(&self) -> Answer<'_, Vec<(String, Vec<u8>)>>;
 
     /// Writes one part of a snapshot, compressed by the caller; its bytes should stay below some tens of MiB.
     fn put_snapshot_part(&self, term: Term, id: SnapshotId, part: u32, blob: Vec<u8>) -> Answer<'_, ()>;

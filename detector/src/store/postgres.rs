@@ -350,8 +350,9 @@ async fn check_durable(pool: &PgPool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// An address that may be shown.
-pub(super) fn without_password(url: &str) -> String {
+/// An address of a store that may be shown.
+#[must_use]
+pub fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
         _ => url.to_owned(),

@@ -232,6 +232,10 @@ impl Row {
         Ok(get!(self, column)?)
     }
 
+    pub(super) fn maybe_bytes(&self, column: &'static str) -> Result<Option<&[u8]>, StoreError> {
+        Ok(get!(self, column)?)
+    }
+
     pub(super) fn bytes(&self, column: &'static str) -> Result<&[u8], StoreError> {
         Ok(get!(self, column)?)
     }

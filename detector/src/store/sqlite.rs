@@ -1,9 +1,9 @@
 //! SQLite, embedded: one process, one writer, no configuration. Also in memory, for tests and recorded traffic.
 
-use std::{fs::File, path::Path, str::FromStr as _, time::Duration};
+use std::{fs::File, path::Path, str::FromStr as _, sync::Mutex as StdMutex, time::Duration};
 
 use sqlx::{
-    SqlitePool,
+    ConnectOptions as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{sync::Mutex, time::Instant};
@@ -35,6 +35,8 @@ pub(super) struct Embedded {
     pub(super) mark: Option<Mark>,
     /// Held as long as the store is open.
     _lock: Option<File>,
+    /// A database in memory is there as long as any connection to it, and the pool closes one whose user was cancelled.
+    _anchor: Option<StdMutex<SqliteConnection>>,
 }
 
 #[derive(Debug)]
@@ -65,10 +67,11 @@ impl Embedded {
             tracing::info!(store = options.url, "the store does not sync: a loss of power loses it");
         }
         let unopened = |source| StoreError::Unopened { address: options.url.clone(), source };
+        let anchor = if memory { Some(StdMutex::new(connect.connect().await.map_err(unopened)?)) } else { None };
         let writer = pool(1).connect_with(connect.clone()).await.map_err(unopened)?;
         migrations::run(&migrations::sqlite(), &mut *writer.acquire().await?).await?;
         let reader = if memory { writer.clone() } else { pool(READERS).connect_with(connect.read_only(true)).await? };
-        Ok(Self { writer, reader, lease: Mutex::new(None), mark, _lock: lock })
+        Ok(Self { writer, reader, lease: Mutex::new(None), mark, _lock: lock, _anchor: anchor })
     }
 
     /// Opens a file to read it, while another process may have it open. Nothing is made or changed.
@@ -80,7 +83,7 @@ impl Embedded {
             .busy_timeout(Duration::from_secs(10));
         let unopened = |source| StoreError::Unopened { address: url.to_owned(), source };
         let reader = pool(1).connect_with(connect).await.map_err(unopened)?;
-        Ok(Self { writer: reader.clone(), reader, lease: Mutex::new(None), mark: None, _lock: None })
+        Ok(Self { writer: reader.clone(), reader, lease: Mutex::new(None), mark: None, _lock: None, _anchor: None })
     }
 
     /// Begins a transaction that writes. Its first statements take the write lock and compare the term.
@@ -150,7 +153,6 @@ impl Embedded {
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
-    // A connection that is closed takes an in-memory database with it.
     SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
 }
 
@@ -167,5 +169,22 @@ fn lock(file: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(file.display().to_string())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spikewatch_domain::span::Span;
+    use spikewatch_proto::convert::cluster::Shape;
+
+    #[tokio::test]
+    async fn a_database_in_memory_outlives_its_connections() {
+        let shape = Shape { shards: 4, bucket: Span::QUARTER_HOUR };
+        let options = StoreOptions { url: "sqlite::memory:".into(), durable: true, shape, lineage: [1; 16] };
+        let store = Embedded::open(&options).await.unwrap();
+        // As when the task that had it was cancelled.
+        drop(store.writer.acquire().await.unwrap().detach());
+        assert!(matches!(store.claim("a", Duration::from_secs(1)).await, Ok(Claim::Taken(_))));
     }
 }

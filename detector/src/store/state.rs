@@ -186,6 +186,8 @@ pub struct Finished {
     pub early: Vec<Alert>,
     /// Executions with their alerts.
     pub executions: Vec<Execution>,
+    /// What rules know after it: rule and encoded `RuleProgress`.
+    pub progress: Vec<(String, Vec<u8>)>,
     /// The sinks that get every alert: one [`Parcel`] each.
     pub sinks: Vec<String>,
 }

@@ -4,19 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use spikewatch_proto::{
-    convert::{
-        cluster::Incarnation,
-        commit::Pair,
-        results::{Alert, AnomalyRecord},
-    },
+    convert::{cluster::Incarnation, commit::Pair, results::AnomalyRecord},
     v1,
 };
 
 use super::{
-    CommitWrite, Enrolled, Finished, LogEntry, LogKind, OpenWrite, StoreError, Write, outbox,
+    CommitWrite, Enrolled, Finished, LogEntry, LogKind, OpenWrite, StoreError, Write, rules,
     sql::{Value, Work, sql},
 };
-use crate::execution::Execution;
 
 type Done = Result<(), StoreError>;
 
@@ -159,45 +154,9 @@ pub(super) async fn finish(work: &mut Work, finished: Finished) -> Done {
     if let Some(last) = finished.executions.last() {
         counter(work, "execution", last.number).await?;
     }
-    write_alerts(work, finished.early, &finished.sinks).await?;
+    rules::alerts(work, finished.early, &finished.sinks).await?;
     for execution in finished.executions {
-        write_execution(work, execution, &finished.sinks).await?;
+        rules::execution(work, execution, &finished.sinks).await?;
     }
-    Ok(())
-}
-
-async fn write_execution(work: &mut Work, execution: Execution, sinks: &[String]) -> Done {
-    let insert = sql("INSERT INTO execution (number, rule, at_ms, alerts, held_back, expired, young, warning)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
-    .bind(execution.number)
-    .bind(execution.rule_id.as_str())
-    .bind(execution.at)
-    .bind(execution.made() as u64)
-    .bind(execution.held_back as u64)
-    .bind(execution.expired as u64)
-    .bind(execution.young)
-    .bind(Value::MaybeText(execution.warning.as_deref()));
-    work.execute(insert).await?;
-    write_alerts(work, execution.alerts, sinks).await
-}
-
-async fn write_alerts(work: &mut Work, alerts: Vec<Alert>, sinks: &[String]) -> Done {
-    for alert in alerts {
-        let (id, version, created) = (alert.id.clone(), alert.version, alert.created);
-        let bucket = alert.bucket_start;
-        let message = v1::Alert::from(alert).encode_to_vec();
-        let upsert = sql("INSERT INTO alert (id, version, bucket, created_ms, message) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (id) DO UPDATE SET version = excluded.version, message = excluded.message
-             WHERE alert.version < excluded.version")
-        .bind(id.as_str())
-        .bind(version)
-        .bind(bucket)
-        .bind(created)
-        .bind(message.as_slice());
-        // An older version, or the same again, changes nothing and is sent nowhere.
-        if work.execute(upsert).await? > 0 {
-            outbox::put(work, sinks, &id, version, created).await?;
-        }
-    }
-    Ok(())
+    rules::put_progress(work, &finished.progress).await
 }

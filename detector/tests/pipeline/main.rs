@@ -4,6 +4,7 @@ mod early;
 mod late;
 mod live;
 mod owner;
+mod rules;
 
 use std::net::IpAddr;
 

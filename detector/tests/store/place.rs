@@ -11,7 +11,7 @@ use spikewatch_domain::{span::Span, window::Measure};
 use spikewatch_proto::convert::{
     cluster::{Incarnation, Shape},
     commit::Pair,
-    results::{Alert, AnomalyRecord, Stage},
+    results::{Alert, AnomalyRecord, Incident, Stage},
 };
 use spikewatch_tests::{memory_store::MemoryStore, postgres::PostgresServer};
 
@@ -143,14 +143,20 @@ pub(crate) fn alert(id: u8, version: u32, reason: &str) -> Alert {
         job: "j".into(),
         bucket_start: QUARTER,
         created: 1000 + u64::from(id),
+        updated: 1000 + u64::from(id),
         site: None,
         value: String::new(),
         record_score: 80.0,
         reason: reason.into(),
         document: "{}".into(),
         record: 1,
-        execution: 1,
         stage: Stage::Final,
+        execution: 1,
+        manual: false,
+        finding: None,
+        incident: Incident::default(),
+        suppression: None,
+        related: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spikewatch_detector::execution::Execution;
 use spikewatch_detector::store::{
     Claim, CommitWrite, Enrolled, Finished, Kept, LogEntry, LogKind, Range, Settled, SnapshotId, StoreError, Write,
 };
@@ -22,6 +23,7 @@ pub(crate) async fn all(place: &Place) {
     the_roster_is_kept(place).await;
     records_are_read_by_range_score_and_time(place).await;
     an_alert_is_replaced_by_a_higher_version_only_and_sinks_get_each_once(place).await;
+    what_rules_did_and_know_is_kept(place).await;
     a_parcel_is_tried_again_and_given_up(place).await;
     a_snapshot_is_usable_when_it_is_finished(place).await;
     what_is_old_is_forgotten_in_steps_by_kind(place).await;
@@ -266,6 +268,29 @@ async fn an_alert_is_replaced_by_a_higher_version_only_and_sinks_get_each_once(p
     assert_eq!(store.resume().await.unwrap().alerts, 2);
 }
 
+async fn what_rules_did_and_know_is_kept(place: &Place) {
+    let (store, term) = place.led().await;
+    let known = |rule: &str, text: &str| (rule.to_owned(), text.as_bytes().to_vec());
+    let finish = async |executions, progress| {
+        store.finish(term, Finished { executions, progress, ..Finished::default() }).await.unwrap();
+    };
+    let of = |number, rule: &str| Execution { rule_id: rule.into(), held_back: 7, ..execution(number, Vec::new()) };
+    let made = Execution { updates: vec![alert(3, 4, "newer")], ..execution(1, vec![alert(1, 1, "new")]) };
+    finish(vec![made], vec![known("r", "1"), known("s", "1")]).await;
+    finish(vec![of(2, "s"), of(3, "r")], vec![known("r", "3")]).await;
+    let numbers = async |rule: Option<&str>, limit| {
+        let listed = store.executions(rule.map(str::to_owned), limit).await.unwrap();
+        listed.iter().map(|done| (done.number, done.alerts, done.updated, done.held_back)).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(None, 10).await, [(1, 1, 1, 0), (2, 0, 0, 7), (3, 0, 0, 7)]);
+    assert_eq!(numbers(None, 2).await, [(2, 0, 0, 7), (3, 0, 0, 7)]);
+    assert_eq!(numbers(Some("r"), 10).await, [(1, 1, 1, 0), (3, 0, 0, 7)]);
+    assert_eq!(store.rule_progress().await.unwrap(), [known("r", "3"), known("s", "1")]);
+    let ids = [1u8, 2, 3].map(|id| alert(id, 1, "").id).to_vec();
+    let there = store.alerts_of(ids).await.unwrap();
+    assert_eq!(there.iter().map(|alert| alert.reason.as_str()).collect::<Vec<_>>(), ["new", "newer"]);
+}
+
 async fn a_parcel_is_tried_again_and_given_up(place: &Place) {
     let (store, term) = place.led().await;
     let executions = vec![execution(1, vec![alert(1, 1, "x")])];
@@ -312,6 +337,7 @@ async fn what_is_old_is_forgotten_in_steps_by_kind(place: &Place) {
         early: Vec::new(),
         scored: Some(number * QUARTER),
         records: vec![record(number, number, 50.0)],
+        progress: Vec::new(),
         executions: vec![execution(number, vec![alert(u8::try_from(number).unwrap(), 1, "x")])],
         sinks: if number == 1 { vec!["hook".into()] } else { Vec::new() },
     };

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use spikewatch_collector::MemoryLimit;
 use spikewatch_domain::shard::MAX_SHARDS;
 
-use super::{Config, Source, SourceKind};
+use super::{Config, Format, Source, SourceKind};
 use crate::roles::Role;
 
 /// Which tables a command uses: only these are checked, so that one file may serve all.
@@ -85,6 +86,12 @@ impl Faults {
         );
         let limit = collector.key_limit;
         self.unless(limit >= 100, "collector.key_limit", format!("{limit} must be at least 100"));
+        let (memory, least) = (collector.memory_limit.0.0, MemoryLimit::LEAST);
+        self.unless(
+            memory >= least,
+            "collector.memory_limit",
+            format!("{memory} must be at least {} MiB", least >> 20),
+        );
         let values = collector.port_values;
         self.unless(values <= 4_096, "collector.port_values", format!("{values} must be 0 to 4096"));
         let budget = collector.spool_budget.0;
@@ -98,9 +105,21 @@ impl Faults {
         let any = |empty: bool| !empty;
         self.unless(any(collector.aggregators.is_empty()), "collector.aggregators", "is empty; expected one or more");
         self.unless(any(collector.sources.is_empty()), "collector.sources", "is empty; expected one or more");
+        let (mut once, mut live) = (false, false);
         for (index, source) in collector.sources.iter().enumerate() {
-            self.source(&format!("collector.sources[{index}]"), source);
+            let key = format!("collector.sources[{index}]");
+            self.source(&key, source);
+            let confirmed = source.follow || matches!(source.kind, SourceKind::Http | SourceKind::Grpc);
+            let kept = !confirmed || !collector.spool.as_os_str().is_empty();
+            let problem = "`follow`, kind = \"http\" and kind = \"grpc\" need `collector.spool`, which says after a \
+                           restart what was counted";
+            self.unless(kept, &key, problem);
+            let reads = source.kind == SourceKind::Files && !source.follow;
+            once |= reads;
+            live |= !reads;
         }
+        let problem = "files that are read once go with no other source; run another collector for the rest";
+        self.unless(!(once && live), "collector.sources", problem);
         let mut named = BTreeMap::new();
         for (name, addresses) in &collector.aliases {
             let key = format!("collector.aliases.{name}");
@@ -117,12 +136,32 @@ impl Faults {
         match source.kind {
             SourceKind::Netflow | SourceKind::Sflow => {
                 self.unless(source.listen.is_some(), key, "has no `listen`; expected a UDP address, like 0.0.0.0:2055");
-                let stray = !source.paths.is_empty() || source.format.is_some();
-                self.unless(!stray, key, "`paths` and `format` are for kind = \"files\"");
+                let stray = !source.paths.is_empty() || source.format.is_some() || source.follow;
+                self.unless(!stray, key, "`paths`, `format` and `follow` are for kind = \"files\"");
             }
             SourceKind::Files => {
                 self.unless(!source.paths.is_empty(), key, "has no `paths`; expected one or more files");
+                let lines = matches!(source.format, None | Some(Format::Auto | Format::Ecs | Format::Zeek));
+                self.unless(lines || !source.follow, key, "`follow` is for lines: expected format ecs, zeek or auto");
                 self.unless(source.listen.is_none(), key, "`listen` is not for kind = \"files\"");
+            }
+            SourceKind::Http => {
+                let expected = "has no `listen`; expected a TCP address, like 127.0.0.1:8081";
+                self.unless(source.listen.is_some(), key, expected);
+                let lines = matches!(source.format, None | Some(Format::Auto | Format::Ecs | Format::Zeek));
+                self.unless(lines, key, "kind = \"http\" takes lines: expected format ecs, zeek or auto");
+                let stray = !source.paths.is_empty() || source.follow;
+                self.unless(!stray, key, "`paths` and `follow` are for kind = \"files\"");
+            }
+            SourceKind::Grpc => {
+                let stray = source.listen.is_some() || source.format.is_some();
+                self.unless(
+                    !stray,
+                    key,
+                    "kind = \"grpc\" is served at `collector.listen`, and has no `listen` or `format`",
+                );
+                let stray = !source.paths.is_empty() || source.follow;
+                self.unless(!stray, key, "`paths` and `follow` are for kind = \"files\"");
             }
         }
     }
@@ -179,11 +218,12 @@ impl Faults {
             tcp.push(("detector.listen".to_owned(), config.detector.listen.0.0));
         }
         tcp.extend(config.telemetry.metrics_listen.0.map(|listen| ("telemetry.metrics_listen".to_owned(), listen.0)));
-        let udp = config.collector.sources.iter().enumerate().filter(|_| roles.collector);
-        let udp = udp.filter_map(|(index, source)| {
-            source.listen.map(|listen| (format!("collector.sources[{index}].listen"), listen.0.0))
-        });
-        for list in [tcp, udp.collect()] {
+        let mut udp = Vec::new();
+        for (index, source) in config.collector.sources.iter().enumerate().filter(|_| roles.collector) {
+            let list = if source.kind == SourceKind::Http { &mut tcp } else { &mut udp };
+            list.extend(source.listen.map(|listen| (format!("collector.sources[{index}].listen"), listen.0.0)));
+        }
+        for list in [tcp, udp] {
             for (index, (key, address)) in list.iter().enumerate() {
                 let same = |(_, other): &&(String, std::net::SocketAddr)| other == address && address.port() != 0;
                 if let Some((other, _)) = list.iter().take(index).find(same) {

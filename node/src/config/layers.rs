@@ -209,7 +209,10 @@ impl Merged {
             let written = self.places.get(&key).cloned().unwrap_or_else(|| "default".into());
             self.faults.push(Fault::new(format!("{written}: {key}"), problem));
         }
-        if let Err(faults) = super::rules::load(&config.detector.rules) {
+        if let Err(faults) = super::rules::load(&config.detector) {
+            self.faults.extend(faults);
+        }
+        if let Err(faults) = super::calendars::load(&config.detector) {
             self.faults.extend(faults);
         }
         if self.faults.is_empty() { Ok(config) } else { Err(Faults(self.faults)) }

@@ -1,20 +1,40 @@
-//! A folder of rules, one TOML file each.
+//! Rules: a folder with one TOML file each, and a file of exceptions.
 
 use std::{fs, path::Path};
 
-use spikewatch_detector::rule::Rule;
+use spikewatch_detector::{exception::ExceptionFile, rule::Rule};
 
-use super::{file, layers::Fault};
+use super::{Detector, file, layers::Fault};
 
-/// Reads every `.toml` file of a folder, in order of name. An empty path is no folder: the rules that ship.
+/// Reads the rules of a folder, or takes those that ship, and gives them the exceptions of a file. Empty paths name none.
 ///
 /// # Errors
 /// All faults of all files.
-pub(crate) fn load(folder: &Path) -> Result<Vec<Rule>, Vec<Fault>> {
-    if folder.as_os_str().is_empty() {
-        return Ok(Vec::new());
-    }
-    let fault = |path: &Path, problem: String| Fault::new(path.display().to_string(), problem);
+pub(crate) fn load(detector: &Detector) -> Result<Vec<Rule>, Vec<Fault>> {
+    let mut rules = match detector.rules.as_os_str().is_empty() {
+        true => Rule::built_in().map_err(|error| vec![Fault::new("the rules that ship", error.to_string())])?,
+        false => folder(&detector.rules)?,
+    };
+    let path = &detector.exceptions;
+    let shared = if path.as_os_str().is_empty() { Ok(ExceptionFile::default()) } else { exceptions(path) };
+    shared.and_then(|file| file.apply(&mut rules).map_err(|error| vec![fault(path, error.to_string())]))?;
+    Ok(rules)
+}
+
+/// A file of exceptions; the files of its lists are beside it.
+fn exceptions(path: &Path) -> Result<ExceptionFile, Vec<Fault>> {
+    let beside = path.parent().unwrap_or_else(|| Path::new(""));
+    let list = |name: &str| file::read(&beside.join(name)).map_err(|problem| format!("{name} {problem}"));
+    let read = |text: String| ExceptionFile::from_toml(&text, list).map_err(|error| error.to_string());
+    file::read(path).and_then(read).map_err(|problem| vec![fault(path, problem)])
+}
+
+fn fault(path: &Path, problem: String) -> Fault {
+    Fault::new(path.display().to_string(), problem)
+}
+
+/// Every `.toml` file of a folder, in order of name.
+fn folder(folder: &Path) -> Result<Vec<Rule>, Vec<Fault>> {
     let entries =
         fs::read_dir(folder).map_err(|e| vec![fault(folder, format!("can't read the folder of rules: {e}"))])?;
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();

@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 20] = [
+    let counters: [(Metric, Counted); 24] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -66,10 +66,14 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorOverflowed, |c| &c.overflowed),
         (Metric::CollectorValuesOverflowed, |c| &c.values_overflowed),
         (Metric::CollectorDropped, |c| &c.datagrams_dropped),
+        (Metric::CollectorCutEarly, |c| &c.cut_early),
         (Metric::CollectorRows, |c| &c.rows),
         (Metric::CollectorBatches, |c| &c.batches_sent),
         (Metric::CollectorStreams, |c| &c.streams),
         (Metric::CollectorEventTime, |c| &c.event_time),
+        (Metric::IntakeRefused, |c| &c.intake_refused),
+        (Metric::IntakeRepeated, |c| &c.intake_repeated),
+        (Metric::CheckpointBytes, |c| &c.checkpoint_bytes),
         (Metric::SpoolBytes, |c| &c.spool_bytes),
         (Metric::SpoolOldest, |c| &c.spool_oldest),
         (Metric::SpoolCoarsened, |c| &c.spool_coarsened),
@@ -81,7 +85,7 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         let metrics = handle.metrics().clone();
         let read = move || field(metrics.counters()).load(Relaxed);
         match metric {
-            Metric::SpoolBytes => gauge(meter, metric, Box::new(read)),
+            Metric::SpoolBytes | Metric::CheckpointBytes => gauge(meter, metric, Box::new(read)),
             Metric::CollectorEventTime | Metric::SpoolOldest => {
                 seconds(meter, metric, Box::new(move || read() as f64 / 1e3))
             }
@@ -180,7 +184,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 16] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 17] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -194,6 +198,7 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorRetentionFailures, |m| m.retention_failures),
         (Metric::DetectorExecutions, |m| m.executions),
         (Metric::DetectorNotModelled, |m| m.not_modelled),
+        (Metric::DetectorShed, |m| m.shed),
         (Metric::DetectorLateRecords, |m| m.late_records),
         (Metric::DetectorCorrectionsNotScored, |m| m.corrections_not_scored),
         (Metric::DetectorFellSilent, |m| m.fell_silent),

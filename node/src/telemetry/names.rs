@@ -64,6 +64,8 @@ metrics! {
     CollectorFaults = "spikewatch.collector.faults", "";
     /// Datagrams dropped because decoding could not keep up.
     CollectorDropped = "spikewatch.collector.datagrams_dropped", "";
+    /// Slices cut before their end because their windows took too much memory.
+    CollectorCutEarly = "spikewatch.collector.cut_early", "";
     /// Datagrams received by a listener.
     ListenerReceived = "spikewatch.collector.listener.received", "";
     /// Datagrams that the kernel dropped at a listener because they came faster than they were read.
@@ -72,6 +74,10 @@ metrics! {
     ListenerDropped = "spikewatch.collector.listener.dropped", "";
     /// What the kernel holds for a listener, at most.
     ListenerBuffer = "spikewatch.collector.listener.receive_buffer", "By";
+    /// What was handed over by HTTP or gRPC and refused, because too much waited to be counted.
+    IntakeRefused = "spikewatch.collector.intake.refused", "";
+    /// What was handed over by HTTP or gRPC again, and not counted again.
+    IntakeRepeated = "spikewatch.collector.intake.repeated", "";
     /// Windows handed to the uplink.
     CollectorRows = "spikewatch.collector.rows", "";
     /// Batches sent to aggregators, repeats included.
@@ -80,6 +86,8 @@ metrics! {
     CollectorClockSkew = "spikewatch.collector.clock_skew", "s";
     /// Streams to aggregators opened.
     CollectorStreams = "spikewatch.collector.streams", "";
+    /// Bytes of the last check-point: what decoders and sources go on from after a restart.
+    CheckpointBytes = "spikewatch.collector.checkpoint.size", "By";
     /// Bytes of the spool.
     SpoolBytes = "spikewatch.collector.spool.size", "By";
     /// Start of the oldest slice in the spool that is not committed; 0 if all are.
@@ -162,6 +170,8 @@ metrics! {
     DetectorSeries = "spikewatch.detector.series", "";
     /// Windows without a series because the limit is reached.
     DetectorNotModelled = "spikewatch.detector.not_modelled", "";
+    /// Series forgotten to make room for others.
+    DetectorShed = "spikewatch.detector.shed", "";
     /// Anomaly records that corrections of scored buckets gave.
     DetectorLateRecords = "spikewatch.detector.late_records", "";
     /// Late windows that no series was asked about: their key has none, or they came too late.

@@ -44,6 +44,12 @@ fn a_dump_is_a_configuration() {
 }
 
 #[test]
+fn a_dump_shows_no_password() {
+    let dumped = run(&["config", "dump", "--set", "detector.store=postgres://me:secret@db/spikewatch"]);
+    assert!(dumped.out.contains("store = \"postgres://…@db/spikewatch\""), "{}", dumped.out);
+}
+
+#[test]
 fn what_is_deployed_is_accepted() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/spikewatch.toml");
     let checked = run(&["config", "check", "--config", unit]);

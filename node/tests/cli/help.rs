@@ -6,7 +6,7 @@ use crate::program::run;
 fn every_command_explains_itself_with_examples() {
     let all = run(&["--help"]);
     assert_eq!(all.code, 0);
-    for command in ["demo", "run", "collector", "aggregator", "detector", "replay", "score", "config"] {
+    for command in ["demo", "run", "collector", "aggregator", "detector", "replay", "score", "rules", "config"] {
         assert!(all.out.contains(&format!("  {command}")), "{command} is not listed:\n{}", all.out);
         let help = run(&["help", command]);
         assert_eq!(help.code, 0, "{command}");

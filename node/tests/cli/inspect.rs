@@ -96,7 +96,7 @@ fn a_detector_keeps_its_store_in_postgresql_if_that_is_durable() {
     node.line(&["serving"]);
     let shown = run(&["inspect", "store", &url]);
     assert!(
-        shown.out.contains("PostgreSQL, schema 2") && shown.out.contains("term         1, held by"),
+        shown.out.contains("PostgreSQL, schema 4") && shown.out.contains("term         1, held by"),
         "{}",
         shown.out
     );

@@ -2,12 +2,16 @@
 
 mod config;
 mod demo;
+mod follow;
 mod help;
 mod hostile;
 mod inspect;
 mod inspect_spool;
+mod intake;
+mod once;
 mod otlp;
 mod program;
 mod replay;
+mod rules;
 mod serving;
 mod spool;

@@ -15,12 +15,16 @@ use crate::{
 };
 
 fn start(folder: &Path, command: &str) -> Running {
+    start_with(folder, command, "[{kind = \"netflow\", listen = \"127.0.0.1:0\"}]")
+}
+
+/// A node that goes on from what is in `folder`.
+pub(crate) fn start_with(folder: &Path, command: &str, sources: &str) -> Running {
     let settings = [
         "cluster.bucket=10s",
         "cluster.shards=8",
         "collector.slice=1s",
         "collector.listen=127.0.0.1:0",
-        "collector.sources=[{kind = \"netflow\", listen = \"127.0.0.1:0\"}]",
         // Nobody is there; `run` has an aggregator of its own.
         "collector.aggregators=http://127.0.0.1:1",
         "aggregator.listen=127.0.0.1:0",
@@ -33,7 +37,8 @@ fn start(folder: &Path, command: &str) -> Running {
     ];
     let store = format!("detector.store=sqlite://{}", folder.join("store.db").display());
     let spool = format!("collector.spool={}", folder.join("spool").display());
-    let settings = settings.into_iter().chain([store.as_str(), spool.as_str()]);
+    let sources = format!("collector.sources={sources}");
+    let settings = settings.into_iter().chain([store.as_str(), spool.as_str(), sources.as_str()]);
     let arguments: Vec<&str> = [command].into_iter().chain(settings.flat_map(|setting| ["--set", setting])).collect();
     Running::start(&arguments)
 }
@@ -85,7 +90,7 @@ fn until_spooled(folder: &Path) {
 }
 
 /// Events of the site in all that is committed.
-async fn committed(detector: &str) -> Option<u64> {
+pub(crate) async fn committed(detector: &str) -> Option<u64> {
     let mut client = ResultsClient::connect(format!("http://{detector}")).await.ok()?;
     let mut pages = client.list_windows(WindowsQuery::default()).await.ok()?.into_inner();
     let mut events = 0;

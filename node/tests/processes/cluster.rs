@@ -1,7 +1,7 @@
 //! Two collectors, three aggregators, two detectors: each a process of its own, on ports that it keeps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
@@ -11,12 +11,15 @@ use std::{
 
 use spikewatch_domain::key::Subject;
 use spikewatch_proto::{
-    convert::windows::read,
-    v1::{ProgressRequest, WindowsQuery, results_client::ResultsClient},
+    convert::windows::{Row, read},
+    v1::{Progress, ProgressRequest, WindowsQuery, results_client::ResultsClient},
 };
 use tempfile::TempDir;
 
-use crate::traffic::{Counted, Key};
+use crate::{
+    namespaces::Namespaces,
+    traffic::{Counted, Key},
+};
 
 /// Someone who can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +46,15 @@ pub(crate) struct Cluster {
     ports: BTreeMap<Member, u16>,
     flows: BTreeMap<usize, u16>,
     running: BTreeMap<Member, Child>,
+    /// How long a bucket waits for a silent collector, as a setting.
+    max_wait: &'static str,
+    /// Where the collectors are, if not beside the others.
+    apart: Option<Namespaces>,
 }
 
 impl Cluster {
     /// Nothing runs yet.
-    pub(crate) fn new(store: &str) -> Self {
+    pub(crate) fn new(store: &str, max_wait: &'static str) -> Self {
         // Held until all are chosen, so that no two are the same.
         let held: Vec<_> = ALL.iter().map(|member| (*member, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
         let sockets: Vec<_> = (1..=2).map(|number| (number, UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
@@ -57,12 +64,32 @@ impl Cluster {
             ports: held.iter().map(|(member, held)| (*member, held.local_addr().unwrap().port())).collect(),
             flows: sockets.iter().map(|(number, socket)| (*number, socket.local_addr().unwrap().port())).collect(),
             running: BTreeMap::new(),
+            max_wait,
+            apart: None,
         }
+    }
+
+    /// With each collector in a namespace of its own, that reaches the aggregators through a proxy.
+    pub(crate) async fn apart(mut self, mut namespaces: Namespaces) -> Self {
+        for number in 1..=3 {
+            namespaces.lead_to(number, self.ports[&Member::Aggregator(number)]).await;
+        }
+        self.apart = Some(namespaces);
+        self
+    }
+
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        self.apart.as_ref().unwrap()
     }
 
     /// The name of each collector's site, and where it takes flows.
     pub(crate) fn listeners(&self) -> Vec<(String, SocketAddr)> {
-        self.flows.iter().map(|(number, port)| (format!("site{number}"), (Ipv4Addr::LOCALHOST, *port).into())).collect()
+        self.flows.keys().map(|number| (format!("site{number}"), self.listener(*number))).collect()
+    }
+
+    fn listener(&self, number: usize) -> SocketAddr {
+        let host = self.apart.as_ref().map_or(Ipv4Addr::LOCALHOST, |apart| apart.lan(number));
+        (host, self.flows[&number]).into()
     }
 
     pub(crate) fn start_all(&mut self) {
@@ -74,7 +101,12 @@ impl Cluster {
         let config = self.folder.path().join(format!("{role}{number}.toml"));
         std::fs::write(&config, self.config(member)).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.log(member)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_spikewatch"))
+        let program = env!("CARGO_BIN_EXE_spikewatch");
+        let mut command = match (&self.apart, member) {
+            (Some(apart), Member::Collector(number)) => apart.command(number, program),
+            _ => Command::new(program),
+        };
+        let child = command
             .args([role, "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -92,6 +124,12 @@ impl Cluster {
         child.wait().unwrap();
     }
 
+    /// Stops it where it is, or lets it go on.
+    pub(crate) fn signal(&self, member: Member, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.running[&member].id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Waits until both collectors are listening and the shards are open.
     pub(crate) async fn ready(&self) {
         for _ in 0..600 {
@@ -106,28 +144,43 @@ impl Cluster {
 
     /// Ends all in good order and returns their exit codes.
     pub(crate) fn stop(&mut self) -> Vec<Option<i32>> {
-        for child in self.running.values() {
-            let sent = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
-            assert!(sent.success());
-        }
+        self.running.keys().for_each(|member| self.signal(*member, "TERM"));
         std::mem::take(&mut self.running).into_values().map(|mut child| child.wait().unwrap().code()).collect()
     }
 
     /// All windows of hosts with their corrections, if a detector answers.
     pub(crate) async fn windows(&self) -> Option<BTreeMap<Key, Counted>> {
+        let mut counted = BTreeMap::new();
+        for (bucket, row) in self.rows().await? {
+            let Subject::Address(host) = row.subject else { continue };
+            let key = (bucket, row.site?.as_str().to_owned(), host);
+            let before = counted.insert(key, (row.window.counters.events, row.window.counters.bytes_out));
+            assert_eq!(before, None, "a window comes once, its corrections merged in");
+        }
+        Some(counted)
+    }
+
+    /// Buckets and sites with windows that miss a member of the site.
+    pub(crate) async fn incomplete(&self) -> BTreeSet<(u64, String)> {
+        let rows = self.rows().await.unwrap();
+        let incomplete = rows.into_iter().filter(|(_, row)| row.incomplete);
+        incomplete.map(|(bucket, row)| (bucket, row.site.unwrap().as_str().to_owned())).collect()
+    }
+
+    /// Deltas to sealed buckets that were committed.
+    pub(crate) async fn corrections(&self) -> u64 {
+        self.progress().await.unwrap().corrections
+    }
+
+    async fn rows(&self) -> Option<Vec<(u64, Row)>> {
         for number in 1..=2 {
             let Some(mut client) = self.detector(number).await else { continue };
             let Ok(answer) = client.list_windows(WindowsQuery::default()).await else { continue };
-            let (mut pages, mut counted) = (answer.into_inner(), BTreeMap::new());
+            let (mut pages, mut all) = (answer.into_inner(), Vec::new());
             while let Some(page) = pages.message().await.ok()? {
-                for row in read(&page.windows?).unwrap() {
-                    let Subject::Address(host) = row.subject else { continue };
-                    let key = (page.bucket_start_ms, row.site?.as_str().to_owned(), host);
-                    let before = counted.insert(key, (row.window.counters.events, row.window.counters.bytes_out));
-                    assert_eq!(before, None, "a window comes once, its corrections merged in");
-                }
+                all.extend(read(&page.windows?).unwrap().into_iter().map(|row| (page.bucket_start_ms, row)));
             }
-            return Some(counted);
+            return Some(all);
         }
         None
     }
@@ -138,11 +191,14 @@ impl Cluster {
     }
 
     async fn frontier(&self) -> Option<u64> {
+        self.progress().await.map(|progress| progress.frontier_ms).filter(|frontier| *frontier > 0)
+    }
+
+    async fn progress(&self) -> Option<Progress> {
         for number in 1..=2 {
             let Some(mut client) = self.detector(number).await else { continue };
             let Ok(answer) = client.watch_progress(ProgressRequest {}).await else { continue };
-            let progress = answer.into_inner().message().await.ok().flatten()?;
-            return (progress.frontier_ms > 0).then_some(progress.frontier_ms);
+            return answer.into_inner().message().await.ok().flatten();
         }
         None
     }
@@ -152,8 +208,12 @@ impl Cluster {
         Some(client.max_decoding_message_size(64 << 20))
     }
 
+    /// Where it is reached: by collectors, if it is an aggregator.
     fn address(&self, member: Member) -> String {
-        format!("http://127.0.0.1:{}", self.ports[&member])
+        match (&self.apart, member) {
+            (Some(apart), Member::Aggregator(number)) => format!("http://{}", apart.way_to(number)),
+            _ => format!("http://127.0.0.1:{}", self.ports[&member]),
+        }
     }
 
     fn log(&self, member: Member) -> PathBuf {
@@ -172,9 +232,10 @@ impl Cluster {
         let role = match member {
             Member::Detector(_) => format!(
                 "store = {:?}\nadvertise = {:?}\nlease = \"4s\"\naggregator_lease = \"3s\"\nallowed_lateness = \"2s\"\n\
-                 max_wait = \"2m\"\n",
+                 max_wait = {:?}\n",
                 self.store,
-                self.address(member)
+                self.address(member),
+                self.max_wait
             ),
             Member::Aggregator(_) => format!(
                 "advertise = {:?}\ndetector = [{:?}, {:?}]\n",
@@ -184,10 +245,10 @@ impl Cluster {
             ),
             Member::Collector(_) => format!(
                 "site = \"site{number}\"\nslice = \"1s\"\nspool = {:?}\naggregators = [{}]\n[[collector.sources]]\nkind = \"netflow\"\n\
-                 listen = \"127.0.0.1:{}\"\n",
+                 listen = \"{}\"\n",
                 self.folder.path().join(format!("spool{number}")),
                 all([Member::Aggregator(1), Member::Aggregator(2), Member::Aggregator(3)]),
-                self.flows[&number]
+                self.listener(number)
             ),
             Member::Store => String::new(),
         };

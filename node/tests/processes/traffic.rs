@@ -32,7 +32,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(sites: Vec<(String, SocketAddr)>, seed: u64) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         Self { socket, sites, random: seed, sent: BTreeMap::new() }
     }
 
@@ -43,10 +43,15 @@ impl Traffic {
 
     /// Some 1,000 records a second and site.
     pub(crate) async fn send_for(&mut self, time: Duration) {
+        self.send_from(0, time).await;
+    }
+
+    /// The same without the sites before that one.
+    pub(crate) async fn send_from(&mut self, first: usize, time: Duration) {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         for _ in 0..time.as_millis() / 20 {
             ticks.tick().await;
-            for number in 0..self.sites.len() {
+            for number in first..self.sites.len() {
                 self.send(number);
             }
         }
@@ -82,7 +87,7 @@ impl Traffic {
     }
 
     /// SplitMix64: the same seed sends the same.
-    fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! Anomaly records and alerts from and to their messages.
+//! Anomaly records from and to their messages.
 
 use spikewatch_domain::{
     key::{Dimension, SiteName},
@@ -8,6 +8,7 @@ use spikewatch_domain::{
 };
 
 use super::Invalid;
+pub use super::alerts::{Alert, Incident, Stage, Suppressed, Term};
 use crate::v1;
 
 /// A job's finding for one series and bucket.
@@ -111,7 +112,7 @@ fn measure(field: &'static str, name: &str) -> Result<Measure, Invalid> {
         .ok_or_else(|| Invalid::new(field, format!("{name:?} is no measure")))
 }
 
-fn number(field: &'static str, value: f64, least: f64, most: f64) -> Result<f64, Invalid> {
+pub(super) fn number(field: &'static str, value: f64, least: f64, most: f64) -> Result<f64, Invalid> {
     if value >= least && value <= most {
         Ok(value)
     } else {
@@ -254,127 +255,6 @@ impl From<Companion> for v1::Companion {
             actual: companion.actual,
             typical: companion.typical,
             record_score: companion.record_score,
-        }
-    }
-}
-
-/// What a rule makes of an anomaly record.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Alert {
-    /// SHA-256 of rule, job, bucket and split value: 64 hexadecimal digits.
-    pub id: String,
-    /// Grows when the alert is updated, from 1.
-    pub version: u32,
-    /// Id of the rule.
-    pub rule_id: String,
-    /// Its name.
-    pub rule_name: String,
-    /// Id of the job.
-    pub job: String,
-    /// Start of the bucket.
-    pub bucket_start: EventMillis,
-    /// When the alert was made.
-    pub created: EventMillis,
-    /// The site; none for a global series.
-    pub site: Option<SiteName>,
-    /// The split value as text.
-    pub value: String,
-    /// 0 to 100.
-    pub record_score: f64,
-    /// One sentence: actual, typical, how many times, since when, top contributors.
-    pub reason: String,
-    /// The whole ECS document, JSON.
-    pub document: String,
-    /// Number of the execution that made it.
-    pub execution: u64,
-    /// Number of the anomaly record that this version tells of; 0 while its bucket is open.
-    pub record: u64,
-    /// Whether its bucket has ended, and if it was told of before.
-    pub stage: Stage,
-}
-
-/// How sure an alert is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Stage {
-    /// Its bucket has ended, and this was the first to be said of it.
-    #[default]
-    Final,
-    /// Its bucket is still open.
-    Early,
-    /// It was early; the finished bucket says the same.
-    Confirmed,
-    /// It was early; the finished bucket does not say the same.
-    Unconfirmed,
-}
-
-impl Stage {
-    const ALL: [Self; 4] = [Self::Final, Self::Early, Self::Confirmed, Self::Unconfirmed];
-
-    /// Its name in documents; empty if final.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Final => "",
-            Self::Early => "early",
-            Self::Confirmed => "confirmed",
-            Self::Unconfirmed => "not_confirmed",
-        }
-    }
-}
-
-impl TryFrom<v1::Alert> for Alert {
-    type Error = Invalid;
-
-    fn try_from(message: v1::Alert) -> Result<Self, Invalid> {
-        let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if message.id.len() != 64 || !hexadecimal(&message.id) {
-            return Err(Invalid::new("Alert.id", format!("{:?} is not 64 hexadecimal digits", message.id)));
-        }
-        let site = match message.site.as_str() {
-            "" => None,
-            name => Some(name.parse().map_err(|e| Invalid::new("Alert.site", format!("{e}")))?),
-        };
-        Ok(Self {
-            record_score: number("Alert.record_score", message.record_score, 0.0, 100.0)?,
-            id: message.id,
-            version: message.version,
-            rule_id: message.rule_id,
-            rule_name: message.rule_name,
-            job: message.job,
-            bucket_start: message.bucket_start_ms,
-            created: message.created_ms,
-            site,
-            value: message.value,
-            reason: message.reason,
-            document: message.document,
-            execution: message.execution,
-            record: message.record,
-            stage: *Stage::ALL
-                .iter()
-                .find(|stage| stage.name() == message.stage)
-                .ok_or_else(|| Invalid::new("Alert.stage", format!("{:?} is no stage", message.stage)))?,
-        })
-    }
-}
-
-impl From<Alert> for v1::Alert {
-    fn from(alert: Alert) -> Self {
-        Self {
-            id: alert.id,
-            version: alert.version,
-            rule_id: alert.rule_id,
-            rule_name: alert.rule_name,
-            job: alert.job,
-            bucket_start_ms: alert.bucket_start,
-            created_ms: alert.created,
-            site: alert.site.map(|site| site.as_str().to_owned()).unwrap_or_default(),
-            value: alert.value,
-            record_score: alert.record_score,
-            reason: alert.reason,
-            document: alert.document,
-            execution: alert.execution,
-            record: alert.record,
-            stage: alert.stage.name().to_owned(),
         }
     }
 }

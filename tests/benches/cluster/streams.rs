@@ -113,6 +113,7 @@ fn options(number: u32, aggregator: String) -> Options {
         bucket: Span::from_seconds(BUCKET_MS / 1_000).expect("a span"),
         shards: SHARDS,
         key_limit: 100_000,
+        memory_limit: spikewatch_collector::MemoryLimit::default(),
         port_values: 0,
         sources: vec![SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into(), receive_buffer: 1 << 20 }],
         ecs: EcsOptions::default(),

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spikewatch_detector::baseline::table::{Function, TableError, TableOptions, score_table};
+use spikewatch_detector::baseline::table::{Function, Model, TableError, TableOptions, score_table};
 
 fuzz_target!(|data: &[u8]| {
     // The first byte says how, the rest is the table.
@@ -11,7 +11,8 @@ fuzz_target!(|data: &[u8]| {
     let function = Function::named(names[usize::from(how) % names.len()]).expect("a function");
     let bucket_span_s = [None, Some(1), Some(900), Some(86_400)][usize::from(how) / names.len() % 4];
     let (mut out, mut faults) = (Vec::new(), 0u64);
-    let options = TableOptions { function, bucket_span_s };
+    let model = [Model::Rich, Model::Compact][table.len() % 2];
+    let options = TableOptions { function, bucket_span_s, model };
     match score_table(table, &mut out, options, |_| faults += 1) {
         Ok(summary) => {
             assert_eq!(summary.faults, faults);

@@ -16,9 +16,12 @@ use spikewatch_detector::store::{
     Answer, Claim, Enrolled, Finished, Kept, LateEntry, Leader, Loaded, LogEntry, Parcel, Range, Resume, Settled,
     SnapshotId, Store, StoreError, Term, Write,
 };
-use spikewatch_proto::convert::{
-    cluster::{Incarnation, Shape},
-    results::{Alert, AnomalyRecord},
+use spikewatch_proto::{
+    convert::{
+        cluster::{Incarnation, Shape},
+        results::{Alert, AnomalyRecord},
+    },
+    v1,
 };
 
 use self::tables::Tables;
@@ -187,6 +190,18 @@ impl Store for MemoryStore {
 
     fn alerts(&self, range: Range, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Alert)>> {
         Box::pin(self.read(move |tables| tables.alerts(range, after, limit)))
+    }
+
+    fn alerts_of(&self, ids: Vec<String>) -> Answer<'_, Vec<Alert>> {
+        Box::pin(self.read(move |tables| ids.iter().filter_map(|id| tables.alert(id)).collect()))
+    }
+
+    fn executions(&self, rule: Option<String>, limit: u32) -> Answer<'_, Vec<v1::Execution>> {
+        Box::pin(self.read(move |tables| tables.executions_of(rule.as_deref(), limit)))
+    }
+
+    fn rule_progress(&self) -> Answer<'_, Vec<(String, Vec<u8>)>> {
+        Box::pin(self.read(|tables| tables.progress.clone().into_iter().collect()))
     }
 
     fn put_snapshot_part(&self, term: Term, id: SnapshotId, part: u32, blob: Vec<u8>) -> Answer<'_, ()> {

@@ -27,7 +27,7 @@ impl Tables {
                 }
             }
             Kept::Executions => {
-                let old = self.executions.iter().filter(|(_, at)| **at < before);
+                let old = self.executions.iter().filter(|(_, done)| done.at_ms < before);
                 for number in some(old.map(|(number, _)| *number), &mut left) {
                     self.executions.remove(&number);
                 }

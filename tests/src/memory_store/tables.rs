@@ -12,9 +12,12 @@ use spikewatch_detector::{
         Resume, ShardState, SnapshotId, StoreError, Term, Write,
     },
 };
-use spikewatch_proto::convert::{
-    cluster::{Incarnation, Shape},
-    results::{Alert, AnomalyRecord},
+use spikewatch_proto::{
+    convert::{
+        cluster::{Incarnation, Shape},
+        results::{Alert, AnomalyRecord},
+    },
+    v1,
 };
 
 use super::outbox::Outbox;
@@ -38,8 +41,10 @@ pub(super) struct Tables {
     pub(super) lease: Option<(String, u64)>,
     resume: Resume,
     pub(super) records: BTreeMap<u64, AnomalyRecord>,
-    /// When each execution was due.
-    pub(super) executions: BTreeMap<u64, u64>,
+    /// What each execution did, as it is shown.
+    pub(super) executions: BTreeMap<u64, v1::Execution>,
+    /// What rules knew after their last execution.
+    pub(super) progress: BTreeMap<String, Vec<u8>>,
     pub(super) alerts: BTreeMap<u64, Alert>,
     alert_numbers: BTreeMap<String, u64>,
     pub(super) outbox: Outbox,
@@ -64,6 +69,7 @@ impl Tables {
             resume: Resume::default(),
             records: BTreeMap::new(),
             executions: BTreeMap::new(),
+            progress: BTreeMap::new(),
             alerts: BTreeMap::new(),
             alert_numbers: BTreeMap::new(),
             outbox: Outbox::default(),
@@ -182,7 +188,7 @@ impl Tables {
     }
 
     pub(super) fn finish(&mut self, finished: Finished) {
-        let Finished { scored, late, records, early, executions, sinks } = finished;
+        let Finished { scored, late, records, early, executions, sinks, progress } = finished;
         self.resume.scored = scored.or(self.resume.scored);
         self.resume.late = late.unwrap_or(self.resume.late);
         for record in records {
@@ -190,11 +196,25 @@ impl Tables {
             self.records.insert(record.finalised, record);
         }
         early.into_iter().for_each(|alert| self.put_alert(alert, &sinks));
-        for Execution { number, at, alerts, .. } in executions {
-            self.resume.execution = number;
-            self.executions.insert(number, at);
-            alerts.into_iter().for_each(|alert| self.put_alert(alert, &sinks));
+        for execution in executions {
+            self.resume.execution = execution.number;
+            self.executions.insert(execution.number, (&execution).into());
+            let Execution { alerts, updates, .. } = execution;
+            alerts.into_iter().chain(updates).for_each(|alert| self.put_alert(alert, &sinks));
         }
+        self.progress.extend(progress);
+    }
+
+    pub(super) fn alert(&self, id: &str) -> Option<Alert> {
+        self.alert_numbers.get(id).and_then(|number| self.alerts.get(number)).cloned()
+    }
+
+    pub(super) fn executions_of(&self, rule: Option<&str>, limit: u32) -> Vec<v1::Execution> {
+        let wanted = |done: &&v1::Execution| rule.is_none_or(|rule| rule == done.rule_id);
+        let newest = self.executions.values().rev().filter(wanted).take(limit as usize);
+        let mut found: Vec<_> = newest.cloned().collect();
+        found.reverse();
+        found
     }
 
     fn put_alert(&mut self, alert: Alert, sinks: &[String]) {

@@ -154,7 +154,7 @@ pub(crate) struct Site {
 fn options(site: usize) -> CoreOptions {
     let hello = v1::Hello { incarnation: incarnation(site).id.to_vec(), ..v1::Hello::default() };
     let bucket = shape().bucket;
-    CoreOptions { hello, shards: 1, bucket, max_kept: 99, keep_trimmed: false, roll_after: None }
+    CoreOptions { hello, shards: 1, bucket, max_kept: 99, keep_trimmed: false, merges: true, roll_after: None }
 }
 
 impl Site {

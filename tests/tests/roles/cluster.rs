@@ -79,6 +79,7 @@ impl Cluster {
             bucket: Span::QUARTER_HOUR,
             shards: SHARDS,
             key_limit: 1_000,
+            memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: 2,
             sources: vec![SourceOptions::Channel(played)],
             ecs: EcsOptions::default(),

@@ -56,7 +56,12 @@ pub(crate) struct Host {
 
 /// Simulated time that the world has counted to, without error, ms since 1970.
 pub(crate) fn true_ms() -> u64 {
-    BEGIN_MS + turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64
+    BEGIN_MS + elapsed_ms()
+}
+
+/// The same, since the beginning.
+pub(crate) fn elapsed_ms() -> u64 {
+    turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64
 }
 
 impl Host {
@@ -76,6 +81,11 @@ impl Host {
 
     pub(crate) fn set_skew(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Relaxed);
+    }
+
+    /// How many processes were started here.
+    pub(crate) fn lives(&self) -> u64 {
+        self.lives.load(Relaxed)
     }
 
     /// Tells the process to end in good order; another is started after a while.

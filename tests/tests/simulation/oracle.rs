@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use spikewatch_collector::networks::InternalNetworks;
+use prost::Message as _;
+use spikewatch_collector::{networks::InternalNetworks, spool::StoredSlice};
 use spikewatch_detector::{
     prepare,
     store::{CommitWrite, Term, Write},
@@ -17,7 +18,10 @@ use spikewatch_domain::{
     key::{SiteName, Subject},
     window::Counters,
 };
-use spikewatch_proto::convert::{cluster::Incarnation, commit::Pair};
+use spikewatch_proto::{
+    convert::{cluster::Incarnation, commit::Pair, windows},
+    v1,
+};
 
 use crate::{traffic::Flow, world::BUCKET};
 
@@ -34,7 +38,10 @@ struct Known {
     networks: InternalNetworks,
     fed: Sums,
     committed: Sums,
+    /// When how many flows were handed over, by site, since its collector was started.
+    handed: BTreeMap<SiteName, Vec<(u64, u64)>>,
     flows: u64,
+    lost: u64,
     corrections: u64,
     term: u64,
     shards: BTreeMap<u32, Shard>,
@@ -55,9 +62,10 @@ impl Oracle {
     }
 
     /// These were handed to a collector of the site.
-    pub(crate) fn fed(&self, site: &SiteName, flows: &[Flow]) {
+    pub(crate) fn fed(&self, site: &SiteName, now_ms: u64, flows: &[Flow]) {
         let mut known = self.known();
         known.flows += flows.len() as u64;
+        known.handed.entry(site.clone()).or_default().push((now_ms, flows.len() as u64));
         for flow in flows {
             let (source, destination) = (IpAddr::V4(flow.source), IpAddr::V4(flow.destination));
             let ends = (known.networks.contains(source), known.networks.contains(destination));
@@ -75,6 +83,52 @@ impl Oracle {
                 known.fed.entry(cell).or_default().add(&counters);
             }
         }
+    }
+
+    /// The process of the one collector of a site has ended, and this is what its disk has. All of it that isn't committed
+    /// will be, and nothing else; no more is missing than what was handed over in the last `at_risk_ms`.
+    pub(crate) fn reckon(&self, site: &SiteName, stored: &[StoredSlice], at_risk_ms: u64) {
+        let mut known = self.known();
+        let of_site = |((of, ..), _): &(&Cell, &Counters)| of == site;
+        let mut expected: Sums =
+            known.committed.iter().filter(of_site).map(|(cell, sum)| (cell.clone(), *sum)).collect();
+        for slice in stored {
+            let windows = v1::Windows::decode(slice.payload.as_slice()).expect("a slice is of windows");
+            let mut rows = windows::read(&windows).expect("a slice has windows").into_iter();
+            for part in &slice.meta.parts {
+                let counted = known.counts(part.shard, &slice.meta.incarnation.0, slice.meta.bucket, part.seq);
+                for row in rows.by_ref().take(part.rows as usize).filter(|_| !counted) {
+                    let cell = (site.clone(), row.subject, slice.meta.bucket);
+                    expected.entry(cell).or_default().add(&row.window.counters);
+                }
+            }
+        }
+        let events = |sums: &Sums| {
+            sums.iter()
+                .filter(of_site)
+                .filter(|((_, subject, _), _)| *subject == Subject::Site)
+                .map(|(_, sum)| sum.events)
+                .sum::<u64>()
+        };
+        let lost = events(&known.fed).saturating_sub(events(&expected));
+        let handed = known.handed.get(site).map_or(&[][..], Vec::as_slice);
+        let since = handed.last().map_or(0, |(last, _)| last.saturating_sub(at_risk_ms));
+        let at_risk: u64 = handed.iter().filter(|(at, _)| *at >= since).map(|(_, flows)| flows).sum();
+        let mut wrong = Vec::new();
+        if lost > at_risk {
+            wrong.push(format!("{site} lost {lost} flows; {at_risk} may be lost"));
+        }
+        let nothing = Counters::default();
+        if let Some((cell, sum)) =
+            expected.iter().find(|(cell, sum)| !covers(known.fed.get(cell).unwrap_or(&nothing), sum))
+        {
+            wrong.push(format!("the disk and the store have {sum:?} of {cell:?}, fed {:?}", known.fed.get(cell)));
+        }
+        known.wrong.extend(wrong);
+        known.lost += lost;
+        known.fed.retain(|(of, ..), _| of != site);
+        known.fed.extend(expected);
+        known.handed.remove(site);
     }
 
     /// These were applied to the store.
@@ -138,8 +192,9 @@ impl fmt::Display for Oracle {
         let epochs: u64 = known.shards.values().map(|shard| shard.epoch).sum();
         write!(
             f,
-            "{} flows, {} keys and buckets, {commits} commits, {} rows of corrections, {} terms, {epochs} epochs",
+            "{} flows ({} died with their collector), {} keys and buckets, {commits} commits, {} rows of corrections, {} terms, {epochs} epochs",
             known.flows,
+            known.lost,
             known.fed.len(),
             known.corrections,
             known.term
@@ -150,6 +205,12 @@ impl fmt::Display for Oracle {
 impl Known {
     fn complain(&mut self, problem: String) {
         self.wrong.push(problem);
+    }
+
+    /// True if the store counts that batch.
+    fn counts(&self, shard: u32, incarnation: &[u8; 16], bucket: u64, seq: u64) -> bool {
+        let pairs = self.shards.get(&shard).into_iter().flat_map(|shard| &shard.pairs);
+        pairs.filter(|(of, _)| of.id == *incarnation).any(|(_, pair)| bucket <= pair.bucket && seq <= pair.seq)
     }
 
     fn commit(&mut self, commit: &CommitWrite) {

@@ -9,6 +9,8 @@ use crate::traffic::pick;
 pub(crate) enum Fault {
     /// The process dies at once, and is started again in the end.
     Crash(usize),
+    /// The machine loses power: what its disk had not confirmed may be gone, whole or in part.
+    PowerLoss(usize),
     /// The process ends in good order, and is started again in the end.
     Stop(usize),
     /// Neither hears of the other; what is sent is lost.
@@ -25,6 +27,15 @@ pub(crate) enum Fault {
     SlowStore(usize, u64),
     /// It doesn't reach its store, or doesn't get the answer.
     CutStore(usize),
+    /// Its disk fails that many of a thousand syncs, and some writes and reads.
+    FailingDisk(usize, u64),
+}
+
+impl Fault {
+    /// True if a collector there may be late to write its slices.
+    pub(crate) fn delays_slices_of(self, host: usize) -> bool {
+        matches!(self, Self::Skew(of, _) | Self::FailingDisk(of, _) if of == host)
+    }
 }
 
 /// A fault and its time, ms from the beginning.
@@ -63,9 +74,24 @@ impl Cast {
         pick(entropy, self.detectors as u64) as usize
     }
 
-    /// A host whose process holds nothing that isn't elsewhere too.
-    fn without_disk(self, entropy: &Entropy) -> usize {
-        pick(entropy, (self.detectors + self.aggregators) as u64) as usize
+    fn collector(self, entropy: &Entropy) -> usize {
+        self.first_collector() + pick(entropy, self.collectors as u64) as usize
+    }
+
+    /// The collectors' numbers begin here.
+    pub(crate) fn first_collector(self) -> usize {
+        self.detectors + self.aggregators
+    }
+
+    /// True if that collector is the only one of its site: the third one is at the first one's.
+    pub(crate) fn is_alone(self, host: usize) -> bool {
+        self.collectors == 2 || host == self.first_collector() + 1
+    }
+
+    /// A host whose process may die. What dies with a collector can only be told if its site has no other.
+    fn mortal(self, entropy: &Entropy) -> usize {
+        let host = self.any(entropy);
+        if host >= self.first_collector() && !self.is_alone(host) { self.first_collector() + 1 } else { host }
     }
 
     /// Two hosts that talk to each other.
@@ -95,15 +121,17 @@ pub(crate) fn plan(entropy: &Entropy, cast: Cast, until_ms: u64) -> Vec<Planned>
 
 fn fault(entropy: &Entropy, cast: Cast) -> Fault {
     let (one, other) = cast.neighbours(entropy);
-    match pick(entropy, 12) {
-        0 | 1 => Fault::Crash(cast.without_disk(entropy)),
-        2 => Fault::Stop(cast.without_disk(entropy)),
+    match pick(entropy, 15) {
+        0 | 1 => Fault::Crash(cast.mortal(entropy)),
+        2 => Fault::Stop(cast.mortal(entropy)),
         3 | 4 => Fault::Partition(one, other),
         5 => Fault::OneWay(one, other),
         6 => Fault::Isolated(cast.any(entropy)),
         7 => Fault::Hold(one, other),
         8 => Fault::Skew(cast.any(entropy), pick(entropy, 50_000) as i64 - 25_000),
         9 | 10 => Fault::SlowStore(cast.detector(entropy), 100 + pick(entropy, 3_000)),
-        _ => Fault::CutStore(cast.detector(entropy)),
+        11 => Fault::CutStore(cast.detector(entropy)),
+        12 | 13 => Fault::FailingDisk(cast.collector(entropy), 200 + pick(entropy, 801)),
+        _ => Fault::PowerLoss(cast.mortal(entropy)),
     }
 }

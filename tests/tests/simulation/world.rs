@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use spikewatch_actors::{clock::Clock, entropy::Entropy};
+use spikewatch_collector::spool::memory::{Faults, Memory};
 use spikewatch_detector::store::Store as _;
 use spikewatch_domain::{key::SiteName, span::Span};
 use spikewatch_proto::convert::cluster::Shape;
@@ -33,6 +34,8 @@ const FAULTS_UNTIL_MS: u64 = 80_000;
 const FED_UNTIL_MS: u64 = 90_000;
 /// All that was fed must be committed by then.
 const QUIET_BY_MS: u64 = 180_000;
+/// What a collector was given so long before it dies may die with it, ms: a slice, and a moment.
+const AT_RISK_MS: u64 = 3_000;
 /// How long it is looked whether anything is counted after all was.
 const AFTERWARDS_MS: u64 = 25_000;
 
@@ -80,6 +83,7 @@ struct World {
     cast: Cast,
     hosts: Vec<Arc<Host>>,
     lines: Vec<Arc<StoreLine>>,
+    disks: Vec<Memory>,
     /// Each host's clock as it is when nothing is wrong with it.
     skews: Vec<i64>,
     store: MemoryStore,
@@ -116,25 +120,35 @@ impl World {
             (0..cast.detectors).map(|_| StoreLine::new(oracle.clone(), Entropy::seeded(entropy.next_u64()))).collect();
         let urls = |from: usize, count| hosts.iter().skip(from).take(count).map(|host| host.url()).collect::<Vec<_>>();
         let (detectors, aggregators) = (urls(0, cast.detectors), urls(cast.detectors, cast.aggregators));
+        let plan = plan(entropy, cast, FAULTS_UNTIL_MS);
+        let disks: Vec<_> = (0..cast.collectors).map(|_| Memory::new(entropy.next_u64())).collect();
         for (number, host) in hosts.iter().enumerate() {
             let (host, at) = (Arc::clone(host), host.name.clone());
             if let Some(line) = lines.get(number) {
                 let store = store.over(Arc::clone(line) as _);
                 sim.host(at, move || roles::detector(Arc::clone(&host), store.clone()));
-            } else if number < cast.detectors + cast.aggregators {
+            } else if number < cast.first_collector() {
                 let detectors = detectors.clone();
                 sim.host(at, move || roles::aggregator(Arc::clone(&host), detectors.clone()));
             } else {
-                let number = (number - cast.detectors - cast.aggregators) as u8;
-                let site: SiteName = if number == 1 { "paris" } else { "berlin" }.parse().unwrap();
-                let (seed, until_ms) = (entropy.next_u64(), FED_UNTIL_MS);
-                let feed = Feed { site, number, seed, until_ms, oracle: oracle.clone() };
+                let collector = number - cast.first_collector();
+                let site: SiteName = if collector == 1 { "paris" } else { "berlin" }.parse().unwrap();
+                let delayed = plan.iter().any(|planned| planned.fault.delays_slices_of(number));
+                let feed = Feed {
+                    site,
+                    number: collector as u8,
+                    seed: entropy.next_u64(),
+                    until_ms: FED_UNTIL_MS,
+                    oracle: oracle.clone(),
+                    disk: disks[collector].handle(),
+                    alone: cast.is_alone(number),
+                    at_risk_ms: if delayed { u64::MAX } else { AT_RISK_MS },
+                };
                 let aggregators = aggregators.clone();
                 sim.host(at, move || roles::collector(Arc::clone(&host), aggregators.clone(), feed.clone()));
             }
         }
-        let plan = plan(entropy, cast, FAULTS_UNTIL_MS);
-        Self { sim, cast, hosts, lines, skews, store, oracle, plan, down: BTreeSet::new(), trace }
+        Self { sim, cast, hosts, lines, disks, skews, store, oracle, plan, down: BTreeSet::new(), trace }
     }
 
     fn now_ms(&self) -> u64 {
@@ -205,9 +219,13 @@ impl World {
         self.trace.say(&format!("begins: {}", self.told(fault)));
         let name = |host: usize| self.hosts[host].name.clone();
         match fault {
-            Fault::Crash(host) => {
+            Fault::Crash(host) | Fault::PowerLoss(host) => {
                 if self.down.insert(host) {
                     self.sim.crash(name(host));
+                    let disk = host.checked_sub(self.cast.first_collector()).map(|number| &self.disks[number]);
+                    if let Some(disk) = disk.filter(|_| matches!(fault, Fault::PowerLoss(_))) {
+                        disk.crash();
+                    }
                 }
             }
             Fault::Stop(host) => self.hosts[host].stop(2_000),
@@ -218,6 +236,10 @@ impl World {
             Fault::Skew(host, by_ms) => self.hosts[host].set_skew(self.skews[host] + by_ms),
             Fault::SlowStore(host, ms) => self.lines[host].set_slowness(ms),
             Fault::CutStore(host) => self.lines[host].set_cut(true),
+            Fault::FailingDisk(host, sync) => {
+                let faults = Faults { sync, write: sync / 4, short_read: 200, ..Faults::default() };
+                self.disks[host - self.cast.first_collector()].set_faults(faults);
+            }
         }
     }
 
@@ -225,7 +247,7 @@ impl World {
         self.trace.say(&format!("ends: {}", self.told(fault)));
         let name = |host: usize| self.hosts[host].name.clone();
         match fault {
-            Fault::Crash(host) => {
+            Fault::Crash(host) | Fault::PowerLoss(host) => {
                 if self.down.remove(&host) {
                     self.sim.bounce(name(host));
                 }
@@ -237,6 +259,7 @@ impl World {
             Fault::Skew(host, _) => self.hosts[host].set_skew(self.skews[host]),
             Fault::SlowStore(host, _) => self.lines[host].set_slowness(4),
             Fault::CutStore(host) => self.lines[host].set_cut(false),
+            Fault::FailingDisk(host, _) => self.disks[host - self.cast.first_collector()].set_faults(Faults::default()),
         }
     }
 
@@ -249,6 +272,7 @@ impl World {
         let name = |host: usize| &self.hosts[host].name;
         match fault {
             Fault::Crash(host) => format!("{} crashed", name(host)),
+            Fault::PowerLoss(host) => format!("{} without power", name(host)),
             Fault::Stop(host) => format!("{} told to end", name(host)),
             Fault::Partition(one, other) => format!("{} and {} partitioned", name(one), name(other)),
             Fault::OneWay(from, to) => format!("{} not heard by {}", name(from), name(to)),
@@ -257,6 +281,7 @@ impl World {
             Fault::Skew(host, by_ms) => format!("clock of {} off by {by_ms} ms", name(host)),
             Fault::SlowStore(host, ms) => format!("store of {} slow by up to {ms} ms", name(host)),
             Fault::CutStore(host) => format!("store of {} out of reach", name(host)),
+            Fault::FailingDisk(host, sync) => format!("disk of {} fails {sync} of 1000 syncs", name(host)),
         }
     }
 }

@@ -21,7 +21,7 @@ async fn what_the_kernel_drops_is_counted_to_the_datagram() {
     let counted = Arc::clone(listener.metrics());
     let (sender, mut inbox) = mailbox("datagrams", SENT as usize);
     let metrics = Metrics::default();
-    let receiving = listener.receive(|| 7, sender, metrics.clone());
+    let receiving = listener.receive(|| 7, (sender, 1 << 20), metrics.clone());
     let settled = async {
         while counted.received() + counted.kernel_dropped().expect("Linux tells") < SENT {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -55,7 +55,7 @@ async fn a_full_mailbox_drops_and_counts() {
     let counted = Arc::clone(listener.metrics());
     let (sender, _inbox) = mailbox("datagrams", 100);
     let metrics = Metrics::default();
-    let receiving = listener.receive(|| 7, sender, metrics.clone());
+    let receiving = listener.receive(|| 7, (sender, 1 << 20), metrics.clone());
     let all = || counted.received() + counted.kernel_dropped().unwrap_or(0);
     let settled = async {
         while all() < SENT {
@@ -69,6 +69,32 @@ async fn a_full_mailbox_drops_and_counts() {
     }
     assert_eq!(counted.dropped(), counted.received() - 100);
     assert_eq!(metrics.counters().datagrams_dropped.load(Relaxed), counted.dropped());
+}
+
+#[tokio::test]
+async fn what_waits_has_a_limit_in_bytes() {
+    let listener = flooded(4 << 20).await;
+    let counted = Arc::clone(listener.metrics());
+    let (sender, mut inbox) = mailbox("datagrams", SENT as usize);
+    let metrics = Metrics::default();
+    let each = size_of::<Datagram>() + 8;
+    let receiving = listener.receive(|| 7, (sender, 50 * each), metrics.clone());
+    let all = || counted.received() + counted.kernel_dropped().unwrap_or(0);
+    let settled = async {
+        while all() < SENT {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = receiving => unreachable!("the inbox is open"),
+        () = settled => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("{counted:?}"),
+    }
+    assert_eq!(counted.dropped(), counted.received() - 50);
+    for _ in 0..50 {
+        inbox.recv().await.unwrap().waited(&metrics);
+    }
+    assert_eq!(metrics.counters().datagram_bytes_waiting.load(Relaxed), 0);
 }
 
 #[test]

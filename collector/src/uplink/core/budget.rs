@@ -69,7 +69,7 @@ impl Lane {
         let (Some(&first), Some(&into)) = (group.first(), group.last()) else { return };
         let mut parts: BTreeMap<u32, Part> = BTreeMap::new();
         let mut sources = Vec::with_capacity(group.len());
-        let mut merged = Kept { bucket: 0, ticket, merging: true, after: 0, parts: Vec::new(), stored: 0 };
+        let mut merged = Kept { bucket: 0, ticket, merging: true, after: 0, cut_in: 0, parts: Vec::new(), stored: 0 };
         for slice_no in group {
             let Some(kept) = self.slices.remove(slice_no) else { continue };
             merged.bucket = kept.bucket;
@@ -91,7 +91,9 @@ impl Lane {
             }
             sources.push((*slice_no, shards));
             // It must not be vouched for before it is sent.
-            merged.after = if *slice_no == first { kept.after } else { merged.after };
+            if *slice_no == first {
+                (merged.after, merged.cut_in) = (kept.after, kept.cut_in);
+            }
         }
         merged.parts = parts.into_values().collect();
         let parts = merged.parts.clone();

@@ -26,6 +26,8 @@ pub(super) struct Kept {
     pub(super) merging: bool,
     /// The watermark when it was cut.
     pub(super) after: EventMillis,
+    /// The bucket that was under way when it was cut: one that is late is not behind.
+    pub(super) cut_in: EventMillis,
     /// Its batches, ascending by shard.
     pub(super) parts: Vec<Part>,
     /// What it takes in the spool.
@@ -99,10 +101,12 @@ impl Lane {
             }
         }
         let mut done = Vec::new();
+        let mut cut_in = 0;
         for slice in from.slices {
             let bucket = bucket.floor(slice.start);
+            cut_in = bucket.max(cut_in);
             let (ticket, merging, stored) = (0, false, slice.stored);
-            let mut kept = Kept { bucket, ticket, merging, after: 0, parts: slice.parts, stored };
+            let mut kept = Kept { bucket, ticket, merging, after: 0, cut_in, parts: slice.parts, stored };
             for part in &mut kept.parts {
                 let Some(line) = lane.lines.get_mut(part.shard as usize) else { continue };
                 part.committed = line.trimmed.covers(bucket, part.seq);
@@ -129,7 +133,7 @@ impl Lane {
         &mut self,
         slice_no: SliceNo,
         ticket: Ticket,
-        (start, bucket): (EventMillis, EventMillis),
+        (start, bucket, cut_in): (EventMillis, EventMillis, EventMillis),
         parts: Vec<CutPart>,
         stored: u64,
         actions: &mut Vec<Action>,
@@ -143,7 +147,7 @@ impl Lane {
             numbered.push(Part { shard, seq, rows, holds, committed: false });
         }
         let (lane, after) = (self.number, self.watermark.time_ms);
-        let kept = Kept { bucket, ticket, merging: false, after, parts: numbered.clone(), stored };
+        let kept = Kept { bucket, ticket, merging: false, after, cut_in, parts: numbered.clone(), stored };
         self.slices.insert(slice_no, kept);
         actions.push(Action::Append { ticket, lane, slice_no, start, bucket, after, parts: numbered });
     }
@@ -321,9 +325,9 @@ impl Lane {
         (0u32..).zip(&self.lines).all(|(shard, line)| !line.has_between(received(shard).unwrap_or(0), u64::MAX))
     }
 
-    /// The bucket that its oldest slice belongs to.
-    pub(super) fn oldest_bucket(&self) -> Option<EventMillis> {
-        self.slices.first_key_value().map(|(_, kept)| kept.bucket)
+    /// The bucket that was under way when its oldest slice was cut.
+    pub(super) fn behind_since(&self) -> Option<EventMillis> {
+        self.slices.first_key_value().map(|(_, kept)| kept.cut_in)
     }
 
     /// True if everything it had is committed or known to be lost.

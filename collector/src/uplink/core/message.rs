@@ -140,6 +140,8 @@ pub enum Event {
         /// Its id.
         incarnation: [u8; 16],
     },
+    /// The spool takes no more incarnations: what is kept has to drain first.
+    NotRolled,
     /// The contents of a slice can't be had any more: damage, or a disk that was full.
     Lost {
         /// The slice.

@@ -43,6 +43,8 @@ pub struct CoreOptions {
     pub max_kept: usize,
     /// Contents of committed slices are kept until they are [`Event::Forgotten`].
     pub keep_trimmed: bool,
+    /// Slices that were not sent can be merged; else they are only dropped.
+    pub merges: bool,
     /// A new incarnation begins when the oldest slice is that many buckets behind; never, if none.
     pub roll_after: Option<u32>,
 }
@@ -162,6 +164,7 @@ impl Core {
                 }
             }
             Event::Rolled { incarnation } => self.rolled(incarnation, &mut actions),
+            Event::NotRolled => self.rolling = false,
             Event::Lost { slice_no } => {
                 let ticket = self.ticket + 1;
                 let news = self.lanes.iter_mut().any(|lane| lane.lose(slice_no, ticket, &mut actions));
@@ -174,14 +177,15 @@ impl Core {
     }
 
     fn cut(&mut self, start: EventMillis, parts: Vec<CutPart>, stored: u64, actions: &mut Vec<Action>) {
-        let bucket = self.options.bucket.floor(start);
+        let span = self.options.bucket;
+        let bucket = span.floor(start);
         let Some(live) = self.lanes.last_mut().filter(|_| !parts.is_empty()) else { return };
         self.ticket += 1;
-        live.cut(self.next_slice, self.ticket, (start, bucket), parts, stored, actions);
+        let now_in = bucket.max(span.floor(live.watermark.time_ms));
+        live.cut(self.next_slice, self.ticket, (start, bucket, now_in), parts, stored, actions);
         self.next_slice += 1;
         self.ticket += u64::from(live.mark(self.ticket + 1, actions));
-        let behind =
-            live.oldest_bucket().map_or(0, |oldest| bucket.saturating_sub(oldest)) / self.options.bucket.millis();
+        let behind = live.behind_since().map_or(0, |oldest| now_in.saturating_sub(oldest)) / span.millis();
         if self.options.roll_after.is_some_and(|buckets| behind > u64::from(buckets)) && self.roll(actions) {
             actions.push(Action::Alarm(Alarm::FarBehind { buckets: behind }));
         }
@@ -277,7 +281,8 @@ impl Core {
     /// The oldest incarnation gives first: what it has is the least urgent.
     fn over_budget(&mut self, bytes: u64, actions: &mut Vec<Action>) {
         let ticket = self.ticket + 1;
-        if !self.lanes.iter_mut().any(|lane| lane.coarsen(ticket, actions))
+        let merges = self.options.merges;
+        if !(merges && self.lanes.iter_mut().any(|lane| lane.coarsen(ticket, actions)))
             && let Some(lane) = self.lanes.iter_mut().find(|lane| !lane.slices.is_empty())
         {
             lane.drop_oldest(bytes, ticket, actions);

@@ -1,5 +1,8 @@
 //! Rows of one series to buckets.
 
+use rapidhash::v3::rapidhash_v3;
+use spikewatch_domain::distinct::Distinct;
+
 use super::{Aggregate, RowProblem};
 
 /// Longest run of empty buckets that is taken for silence: a longer one is a gap in the data, or a wrong timestamp.
@@ -14,6 +17,16 @@ pub(super) struct Aggregator {
     rows: u64,
     values: u64,
     sum: f64,
+    least: f64,
+    greatest: f64,
+    distinct: Distinct,
+}
+
+/// A row's value as text, and as the number that it may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub text: &'a str,
+    pub number: Option<f64>,
 }
 
 /// Buckets that closed: one with rows, then empty ones. Start (epoch seconds) and value.
@@ -44,7 +57,17 @@ impl Iterator for Closed {
 
 impl Aggregator {
     pub(super) fn new(span_s: u32, aggregate: Aggregate) -> Self {
-        Self { span_s: i64::from(span_s.max(1)), aggregate, open: None, rows: 0, values: 0, sum: 0.0 }
+        Self {
+            span_s: i64::from(span_s.max(1)),
+            aggregate,
+            open: None,
+            rows: 0,
+            values: 0,
+            sum: 0.0,
+            least: f64::MAX,
+            greatest: f64::MIN,
+            distinct: Distinct::default(),
+        }
     }
 
     /// Start of the open bucket.
@@ -52,8 +75,8 @@ impl Aggregator {
         self.open.unwrap_or(i64::MIN)
     }
 
-    /// Takes a row; gives the buckets that it closes.
-    pub(super) fn add(&mut self, t: i64, value: Option<f64>) -> (Closed, Option<RowProblem>) {
+    /// Takes a row, whose value may be missing; gives the buckets that it closes.
+    pub(super) fn add(&mut self, t: i64, value: Option<Content<'_>>) -> (Closed, Option<RowProblem>) {
         let start = t.div_euclid(self.span_s) * self.span_s;
         let (closed, problem) = match self.open {
             Some(open) if start < open => return (self.nothing(), Some(RowProblem::ClosedBucket)),
@@ -62,9 +85,15 @@ impl Aggregator {
         };
         self.open = Some(start);
         self.rows += 1;
-        if let Some(value) = value {
+        if self.aggregate == Aggregate::DistinctCount
+            && let Some(value) = value
+        {
+            self.distinct.insert(rapidhash_v3(value.text.as_bytes()) as u32);
+        }
+        if let Some(number) = value.and_then(|value| value.number) {
             self.values += 1;
-            self.sum += value;
+            self.sum += number;
+            (self.least, self.greatest) = (self.least.min(number), self.greatest.max(number));
         }
         (closed, problem)
     }
@@ -81,14 +110,20 @@ impl Aggregator {
     fn close(&mut self, next: i64) -> (Closed, Option<RowProblem>) {
         let Some(open) = self.open.take() else { return (self.nothing(), None) };
         let sum = self.sum.clamp(-f64::MAX, f64::MAX);
+        let of_values = |value: f64| (self.values > 0).then_some(value);
         let value = match self.aggregate {
-            Aggregate::Count => Some(self.rows as f64),
+            // A bucket is open because it has a row.
+            Aggregate::Count | Aggregate::NonZeroCount => Some(self.rows as f64),
+            Aggregate::DistinctCount => Some(self.distinct.count() as f64),
             Aggregate::Sum => Some(sum),
-            Aggregate::Mean => (self.values > 0).then(|| sum / self.values as f64),
+            Aggregate::Mean => of_values(sum / self.values as f64),
+            Aggregate::Min => of_values(self.least),
+            Aggregate::Max => of_values(self.greatest),
         };
         (self.rows, self.values, self.sum) = (0, 0, 0.0);
+        (self.least, self.greatest, self.distinct) = (f64::MAX, f64::MIN, Distinct::default());
         let between = (next.saturating_sub(open) / self.span_s - 1).max(0);
-        let silent = self.aggregate != Aggregate::Mean;
+        let silent = self.aggregate.is_zero_when_absent();
         let too_long = silent && between > MOST_EMPTY;
         let closed = Closed {
             first: Some((open, value)),
@@ -110,7 +145,9 @@ mod tests {
         let mut aggregator = Aggregator::new(60, aggregate);
         let mut out = Vec::new();
         for (t, value) in rows {
-            out.extend(aggregator.add(*t, *value).0);
+            let content =
+                value.map(|number| Content { text: if number > 2.0 { "many" } else { "few" }, number: Some(number) });
+            out.extend(aggregator.add(*t, content).0);
         }
         out.extend(aggregator.finish(last));
         out
@@ -126,6 +163,10 @@ mod tests {
         );
         assert_eq!(all(Aggregate::Sum, &rows, 180), [(0, Some(5.0)), (60, zero), (120, zero), (180, zero)]);
         assert_eq!(all(Aggregate::Mean, &rows, 300), [(0, Some(2.5)), (180, None)]);
+        assert_eq!(all(Aggregate::Min, &rows, 300), [(0, Some(1.0)), (180, None)]);
+        assert_eq!(all(Aggregate::Max, &rows, 300), [(0, Some(4.0)), (180, None)]);
+        assert_eq!(all(Aggregate::NonZeroCount, &rows, 300), [(0, Some(3.0)), (180, Some(1.0))]);
+        assert_eq!(all(Aggregate::DistinctCount, &rows, 180), [(0, Some(2.0)), (60, zero), (120, zero), (180, zero)]);
     }
 
     #[test]

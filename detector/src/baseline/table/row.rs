@@ -67,12 +67,32 @@ pub(super) struct Row<'a> {
     pub time: &'a str,
     pub t: i64,
     pub form: Form,
-    pub value: Option<f64>,
+    /// None: missing.
+    pub value: Option<Value<'a>>,
     pub series: Cow<'a, str>,
 }
 
+/// A value that is there.
+#[derive(Debug)]
+pub(super) struct Value<'a> {
+    pub text: Cow<'a, str>,
+    /// None: no number, where any text will do.
+    pub number: Option<f64>,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    Numbers,
+    AnyText,
+}
+
 /// Reads a line. `None` for a header or an empty line; `columns` is set by the first line that isn't empty.
-pub(super) fn parse<'a>(line: &'a str, columns: &mut Option<Columns>) -> Result<Option<Row<'a>>, RowProblem> {
+pub(super) fn parse<'a>(
+    line: &'a str,
+    columns: &mut Option<Columns>,
+    values: Values,
+) -> Result<Option<Row<'a>>, RowProblem> {
     let line = line.trim_start_matches('\u{feff}').trim_end_matches('\r');
     if line.trim().is_empty() {
         return Ok(None);
@@ -94,7 +114,12 @@ pub(super) fn parse<'a>(line: &'a str, columns: &mut Option<Columns>) -> Result<
     };
     let Cow::Borrowed(time) = *time else { return Err(RowProblem::Timestamp(shown(time))) };
     let (t, form) = time::parse(time).ok_or_else(|| RowProblem::Timestamp(shown(time)))?;
-    let value = number(value).map_err(|()| RowProblem::Value(shown(value)))?;
+    let value = match (number(value), values) {
+        (Ok(None), _) => None,
+        (Ok(number), _) => Some(Value { text: value.clone(), number }),
+        (Err(()), Values::AnyText) => Some(Value { text: value.clone(), number: None }),
+        (Err(()), Values::Numbers) => return Err(RowProblem::Value(shown(value))),
+    };
     let series = known.series.and_then(|at| fields.get(at)).cloned().unwrap_or_default();
     if series.len() > LONGEST_NAME {
         return Err(RowProblem::Name);
@@ -186,37 +211,43 @@ mod tests {
     #[test]
     fn quotes_blanks_and_line_ends() {
         let mut columns = None;
-        let row = parse("\u{feff}\"1772409600\" , 5.5 ,\"a, \"\"b\"\"\"\r", &mut columns).unwrap().unwrap();
-        assert_eq!((row.t, row.value, row.series.as_ref()), (1_772_409_600, Some(5.5), "a, \"b\""));
+        let row =
+            parse("\u{feff}\"1772409600\" , 5.5 ,\"a, \"\"b\"\"\"\r", &mut columns, Values::Numbers).unwrap().unwrap();
+        assert_eq!((row.t, row.value.unwrap().number, row.series.as_ref()), (1_772_409_600, Some(5.5), "a, \"b\""));
         let mut out = Vec::new();
         write_field(&mut out, &row.series).unwrap();
         assert_eq!(out, b"\"a, \"\"b\"\"\"");
-        assert_eq!(parse("1,2,\"a", &mut columns).unwrap_err(), RowProblem::Quote);
-        assert!(parse("  ", &mut columns).unwrap().is_none());
+        assert_eq!(parse("1,2,\"a", &mut columns, Values::Numbers).unwrap_err(), RowProblem::Quote);
+        assert!(parse("  ", &mut columns, Values::Numbers).unwrap().is_none());
     }
 
     #[test]
     fn a_header_may_name_the_columns() {
         let mut columns = None;
-        assert!(parse("value,label,Timestamp,series", &mut columns).unwrap().is_none());
-        let row = parse("7,1,2026-03-02,host-1", &mut columns).unwrap().unwrap();
-        assert_eq!((row.value, row.series.as_ref(), row.form), (Some(7.0), "host-1", Form::Civil));
+        assert!(parse("value,label,Timestamp,series", &mut columns, Values::Numbers).unwrap().is_none());
+        let row = parse("7,1,2026-03-02,host-1", &mut columns, Values::Numbers).unwrap().unwrap();
+        assert_eq!((row.value.unwrap().number, row.series.as_ref(), row.form), (Some(7.0), "host-1", Form::Civil));
         let mut columns = None;
-        assert!(parse("timestamp,value,label", &mut columns).unwrap().is_none());
-        assert_eq!(parse("5,7,1", &mut columns).unwrap().unwrap().series, "", "a label is no series");
+        assert!(parse("timestamp,value,label", &mut columns, Values::Numbers).unwrap().is_none());
+        assert_eq!(parse("5,7,1", &mut columns, Values::Numbers).unwrap().unwrap().series, "", "a label is no series");
         let mut columns = None;
-        assert!(parse("when,how_much,who", &mut columns).unwrap().is_none());
-        assert_eq!(parse("5,7,x", &mut columns).unwrap().unwrap().series, "x");
+        assert!(parse("when,how_much,who", &mut columns, Values::Numbers).unwrap().is_none());
+        assert_eq!(parse("5,7,x", &mut columns, Values::Numbers).unwrap().unwrap().series, "x");
     }
 
     #[test]
     fn a_bad_first_row_is_no_header() {
         let mut columns = None;
-        assert_eq!(parse("yesterday,5", &mut columns).unwrap_err(), RowProblem::Timestamp("yesterday".into()));
-        assert_eq!(parse("5", &mut columns).unwrap_err(), RowProblem::Columns(1));
-        assert_eq!(parse("5,five", &mut columns).unwrap_err(), RowProblem::Value("five".into()));
-        assert_eq!(parse("5,inf", &mut columns).unwrap_err(), RowProblem::Value("inf".into()));
-        assert_eq!(parse("5,NaN", &mut columns).unwrap().unwrap().value, None);
+        assert_eq!(
+            parse("yesterday,5", &mut columns, Values::Numbers).unwrap_err(),
+            RowProblem::Timestamp("yesterday".into())
+        );
+        assert_eq!(parse("5", &mut columns, Values::Numbers).unwrap_err(), RowProblem::Columns(1));
+        assert_eq!(parse("5,five", &mut columns, Values::Numbers).unwrap_err(), RowProblem::Value("five".into()));
+        assert_eq!(parse("5,inf", &mut columns, Values::Numbers).unwrap_err(), RowProblem::Value("inf".into()));
+        assert!(parse("5,NaN", &mut columns, Values::Numbers).unwrap().unwrap().value.is_none());
+        let text = parse("5,five", &mut columns, Values::AnyText).unwrap().unwrap().value.unwrap();
+        assert_eq!((text.text.as_ref(), text.number), ("five", None));
     }
 
     proptest! {
@@ -224,7 +255,7 @@ mod tests {
         fn any_line_is_read_or_refused(lines in prop::collection::vec(".{0,40}|[0-9,\"]{0,20}", 1..8)) {
             let mut columns = None;
             for line in &lines {
-                let _ = parse(line, &mut columns);
+                let _ = parse(line, &mut columns, Values::Numbers);
             }
         }
 
@@ -234,7 +265,7 @@ mod tests {
             write_field(&mut line, &name).unwrap();
             let line = String::from_utf8(line).unwrap();
             let mut columns = None;
-            let row = parse(&line, &mut columns).unwrap().unwrap();
+            let row = parse(&line, &mut columns, Values::Numbers).unwrap().unwrap();
             prop_assert_eq!(row.series.as_ref(), name.as_str());
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 const QUARTER: u64 = 900_000;
 
 fn empty() -> Scoring {
-    Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 1000)
+    Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 20)
 }
 
 /// What of one bucket: hosts with their events, and whether a member of the site is missing.
@@ -115,6 +115,6 @@ fn what_is_not_whole_or_of_other_jobs_is_refused() {
     assert!(!half.is_whole(), "keys were promised");
     half.restore(1, &stored[1]).unwrap();
     assert!(half.restore(1, &stored[1]).is_err(), "the same keys twice");
-    let mut fewer = Scoring::new(&Job::built_in()[..1], Span::QUARTER_HOUR, 1000);
+    let mut fewer = Scoring::new(&Job::built_in()[..1], Span::QUARTER_HOUR, 64 << 20);
     assert!(fewer.restore(0, &stored[0]).is_err());
 }

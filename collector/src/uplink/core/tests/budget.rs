@@ -167,3 +167,15 @@ fn what_cant_be_read_any_more_is_said_to_be_lost() {
     let stones: Vec<_> = tombstones(&actions).iter().map(|one| (one.first_seq, one.last_seq, one.prev)).collect();
     assert_eq!((stones, batches(&actions)), (vec![(2, 2, 1)], vec![(0, 1, 0), (0, 3, 2)]));
 }
+
+/// Without a spool there is nothing to merge in: what owners have is given up first, and is no loss once it is committed.
+#[test]
+fn without_merging_the_oldest_goes() {
+    let mut bench = Bench::with(CoreOptions { merges: false, ..options() });
+    for slice in 0..3 {
+        bench.cut(slice * 10_000, &[0]);
+    }
+    let actions = over(&mut bench, 1);
+    assert!(merges(&actions).is_empty());
+    assert!(matches!(alarms(&actions)[..], [Alarm::Dropped { slices: 1, .. }]), "{actions:?}");
+}

@@ -38,6 +38,24 @@ fn live_traffic_goes_first_and_the_rest_a_slice_at_a_time() {
 }
 
 #[test]
+fn a_late_slice_is_not_behind() {
+    let mut bench = Bench::with(CoreOptions { roll_after: Some(2), max_kept: 100, ..options() });
+    bench.pass(10 * BUCKET);
+    assert!(!bench.cut(2 * BUCKET, &[0]).contains(&Action::Roll));
+    assert!(!bench.cut(12 * BUCKET, &[0]).contains(&Action::Roll));
+    assert!(bench.cut(13 * BUCKET, &[0]).contains(&Action::Roll), "it was cut three buckets ago");
+}
+
+#[test]
+fn a_roll_that_is_refused_is_asked_for_again() {
+    let mut bench = Bench::with(CoreOptions { roll_after: Some(2), max_kept: 100, ..options() });
+    bench.cut(0, &[0]);
+    assert!(bench.cut(3 * BUCKET, &[0]).contains(&Action::Roll));
+    bench.on(Event::NotRolled);
+    assert!(bench.cut(3 * BUCKET, &[0]).contains(&Action::Roll));
+}
+
+#[test]
 fn the_last_word_of_back_fill_covers_all_it_had() {
     let mut bench = rolled();
     bench.on(Event::Connected { link: 6, lane: 0 });

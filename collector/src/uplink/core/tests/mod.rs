@@ -16,6 +16,7 @@ pub(super) fn options() -> CoreOptions {
         bucket: Span::QUARTER_HOUR,
         max_kept: 8,
         keep_trimmed: false,
+        merges: true,
         roll_after: None,
     }
 }
