@@ -55,6 +55,9 @@ const MAILBOX: usize = 64;
 const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600_000;
 /// After looking for windows that crossed a tripwire, the shard does other things for so many times as long.
 const REST: u32 = 10;
+/// What is held is summed up over all collectors: with very many, not at every batch, but so that it costs a look at so
+/// many collectors each.
+const LOOKED_AT: usize = 8;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,7 @@ pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
         core: None,
         streams: BTreeMap::new(),
         held: Held::default(),
+        unreported: 0,
         trace: None,
         sealed_at: Instant::now(),
         letting_go: false,
@@ -89,6 +93,8 @@ struct ShardActor {
     streams: BTreeMap<StreamId, Arc<Feedback>>,
     /// What was last reported as held.
     held: Held,
+    /// Events since then.
+    unreported: usize,
     /// Traceparent of the last slice taken.
     trace: Option<Arc<str>>,
     /// When the commit in flight was sent.
@@ -109,8 +115,12 @@ impl ShardActor {
     async fn event(&mut self, event: Event<Windows>) {
         let now_ms = self.shared.seams.clock.now_ms();
         let Some(core) = &mut self.core else { return };
+        let is_batch = matches!(&event, Event::Said { message: Message::Batch { .. }, .. });
         let actions = core.on(event, now_ms);
-        self.report();
+        self.unreported += 1;
+        if !is_batch || self.unreported * LOOKED_AT >= self.streams.len() {
+            self.report();
+        }
         for action in actions {
             self.act(action).await;
         }
@@ -194,6 +204,7 @@ impl ShardActor {
     }
 
     fn report(&mut self) {
+        self.unreported = 0;
         let now = self.core.as_ref().map(Core::held).unwrap_or_default();
         self.shared.pressure.adjust(std::mem::replace(&mut self.held, now), now);
     }

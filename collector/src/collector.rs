@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use crate::{
     checkpoint::{self, CheckpointError, Sources},
     live::Live,
-    memory_limit::Said,
+    memory_limit::{MemoryLimit, Said},
     metrics::Metrics,
     options::{Error, Options, SourceOptions, SpoolOptions},
     pipeline::{Pipeline, PipelineOptions},
@@ -151,10 +151,13 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         pipeline
     });
     let mut pipeline = fresh();
-    let uplink = UplinkOptions { seeds: options.aggregators, core, spool, memory: options.memory_limit };
+    let reads = options.sources.iter().any(|source| matches!(source, SourceOptions::Files { .. }));
+    // What is read from files can wait until there is room: nothing of it is ever given up.
+    let waits = reads || options.event_clock.is_some();
+    let memory = if waits { MemoryLimit(u64::MAX) } else { options.memory_limit };
+    let uplink = UplinkOptions { seeds: options.aggregators, core, spool, memory };
     let keeps = uplink.spool.is_some();
     let (uplink, finished, checkpoint) = uplink::start(uplink, metrics.clone(), seams).await?;
-    let reads = options.sources.iter().any(|source| matches!(source, SourceOptions::Files { .. }));
     let sources = checkpoint.map_or_else(
         || Ok(Sources::default()),
         |found| match reads {

@@ -132,7 +132,9 @@ impl Live {
             let bytes = self.pipeline.bytes();
             tracing::warn!(bytes, "windows take their part of collector.memory_limit: slices are cut before their end");
         }
-        let flush = self.pipeline.so_far();
+        let mut flush = self.pipeline.so_far();
+        // It promises nothing: files may be behind the clock.
+        flush.watermark = 0;
         self.deliver(flush, made_by).await
     }
 

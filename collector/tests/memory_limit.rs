@@ -15,7 +15,7 @@ use spikewatch_domain::{key::Subject, span::Span};
 use spikewatch_proto::{HASH_ID, PROTOCOL_VERSION, convert::windows, v1};
 use tokio::{sync::mpsc, time::sleep};
 
-const HOSTS: u32 = 60_000;
+const HOSTS: u32 = 300_000;
 const RECORDS: u32 = 30;
 
 /// NetFlow v5: one flow of each of these hosts that has just ended.

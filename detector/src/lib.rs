@@ -60,6 +60,9 @@ pub use self::{metrics::DetectorMetrics, retention::Retention};
 /// Largest message that an owner may send: a commit of one shard.
 const MAX_COMMIT_BYTES: usize = 256 << 20;
 
+/// The lease where the store belongs to one process.
+const EMBEDDED_LEASE: Duration = Duration::from_secs(86_400);
+
 /// How far behind the frontier a pair has to stand to be forgotten: a day more than owners take anything.
 const FORGET_AFTER_MS: u64 = 8 * 24 * 3_600_000;
 
@@ -269,7 +272,10 @@ pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams
     let made_up = || u128::from_be_bytes(seams.entropy.bytes16()).to_string();
     let name = if options.name.is_empty() { made_up() } else { options.name };
     let holder = format!("{} {name}", options.advertise);
-    let leadership = leader::lead(Lead { plan, holder, lease: options.lease }).await?;
+    // Nobody else can have an embedded store: there is nobody to make way for, however busy the machine is.
+    let is_embedded = options.store_url.starts_with("sqlite:");
+    let lease = if is_embedded { options.lease.max(EMBEDDED_LEASE) } else { options.lease };
+    let leadership = leader::lead(Lead { plan, holder, lease }).await?;
     let gate = Gate(leadership.clone());
     let clock = seams.clock.clone();
     let windowing = service::windowing::Service { shape, gate: gate.clone() };

@@ -98,6 +98,7 @@ impl Rule {
         [
             include_str!("../../deploy/rules/spike-in-network-traffic.toml"),
             include_str!("../../deploy/rules/spike-in-a-hosts-traffic.toml"),
+            include_str!("../../deploy/rules/spike-in-upload-to-new-peers.toml"),
             include_str!("../../deploy/rules/spike-in-firewall-denies.toml"),
             include_str!("../../deploy/rules/spike-in-traffic-to-a-country.toml"),
             include_str!("../../deploy/rules/traffic-to-a-rare-country.toml"),

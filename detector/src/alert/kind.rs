@@ -12,7 +12,7 @@
 use spikewatch_domain::window::Measure;
 use spikewatch_proto::convert::results::AnomalyRecord;
 
-use crate::job::Function;
+use crate::{job::Function, joint::UNKNOWN};
 
 /// A kind of spike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +117,7 @@ impl Window<'_> {
     /// A part of the joint evidence, where it is known.
     fn part(&self, name: &str) -> Option<f64> {
         let part = self.0.parts.iter().find(|part| part.name == name)?;
-        // -3 is "unknown", and nothing that counts lies near it.
-        (part.decades > -3.0).then_some(part.decades)
+        (part.decades > UNKNOWN).then_some(part.decades)
     }
 
     /// Share of the window's bytes that went to or came from its heaviest peer.

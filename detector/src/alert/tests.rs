@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 use spikewatch_domain::{key::Dimension, span::Span, window::Measure};
-use spikewatch_proto::convert::results::{Companion, Contributor};
+use spikewatch_proto::convert::results::{Companion, Contributor, Part};
 
 use super::*;
 
@@ -111,6 +111,49 @@ fn the_document_is_ecs() {
     assert_eq!(numbers["kind_evidence"][0], json!({"measure": "bytes_out", "actual": 5.2e9, "typical": 1.2e7}));
     assert_eq!(numbers["related"], json!(["ab"]));
     assert_eq!((&numbers["warming_up"], &numbers["incomplete"]), (&json!(false), &json!(false)));
+}
+
+#[test]
+fn bytes_for_new_peers_are_told_apart_from_all_bytes() {
+    let usual = record();
+    let part = |name: &str, decades| Part { name: name.into(), decades };
+    let mut contributors = usual.contributors.clone();
+    contributors.insert(0, contributor("new_peer", "203.0.113.9", 3, 5_190_000_000));
+    let record = AnomalyRecord {
+        job: "host_exfiltration".into(),
+        function: "exfiltration".into(),
+        actual: 5_190_000_000.0,
+        typical: 2_000_000.0,
+        lower: 0.0,
+        upper: 30_000_000.0,
+        contributors,
+        companions: vec![companion(Measure::BytesOut, 5_200_000_000.0, 12_000_000.0, 91.0)],
+        parts: vec![part("new_peers_12h", 4.123_456_78), part("tiny", -3.0)],
+        ..usual
+    };
+    let (alert, document) = alert(&record, NIGHT);
+    assert!(
+        alert.reason.starts_with(
+            "10.0.0.4 at site berlin sent 5.2 GB to peers that it had not met for a week in the 15m from \
+             2026-01-05T02:00:00Z; 2.0 MB is typical (a usual day reaches 30.0 MB), so 2,595 times as much. It looks like \
+             exfiltration. New peers: 203.0.113.9 (3 connections, 5.2 GB)."
+        ),
+        "{}",
+        alert.reason
+    );
+    let numbers = &document["spikewatch"];
+    assert_eq!(
+        numbers["parts"],
+        json!([{"name": "new_peers_12h", "decades": 4.12346}]),
+        "what is not known is not told"
+    );
+    assert_eq!(
+        (&numbers["kind_evidence"][0], &numbers["kind_evidence"][1]),
+        (
+            &json!({"measure": "bytes_out_to_new_peers", "actual": 5.19e9, "typical": 2e6}),
+            &json!({"measure": "bytes_out", "actual": 5.2e9, "typical": 1.2e7})
+        )
+    );
 }
 
 #[test]

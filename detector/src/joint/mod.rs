@@ -21,6 +21,7 @@ mod peers;
 mod rates;
 
 pub use host::{Host, Judged, Measured};
+pub(crate) use model::UNKNOWN;
 pub use model::{Bucket, Evidence, Foreseen, Form, Model, Residuals};
 pub use peers::PeerMemory;
 pub use rates::{CHANNELS, Channel, Channels, Rates};

@@ -20,7 +20,7 @@ use crate::baseline::{
 
 const DAY_S: i64 = 86_400;
 /// What is said while nothing is known.
-pub(super) const UNKNOWN: f64 = -3.0;
+pub(crate) const UNKNOWN: f64 = -3.0;
 /// Clip of the residuals that come in.
 const CLIP_IN: (f64, f64) = (-5.0, 6.0);
 /// Step of the two regressions, which are normalised least mean squares.

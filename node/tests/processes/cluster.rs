@@ -1,7 +1,7 @@
 //! Two collectors, three aggregators, two detectors: each a process of its own, on ports that it keeps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
@@ -9,17 +9,10 @@ use std::{
     time::Duration,
 };
 
-use spikewatch_domain::key::Subject;
-use spikewatch_proto::{
-    convert::windows::{Row, read},
-    v1::{Progress, ProgressRequest, WindowsQuery, results_client::ResultsClient},
-};
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
-use crate::{
-    namespaces::Namespaces,
-    traffic::{Counted, Key},
-};
+use crate::namespaces::Namespaces;
 
 /// Someone who can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +23,18 @@ pub(crate) enum Member {
     Store,
 }
 
-const ALL: [Member; 7] = [
+/// What a collector takes in.
+#[derive(Debug, Clone)]
+pub(crate) enum Intake {
+    /// Flows, at a port of its own. It has a spool.
+    Flows,
+    /// A file, once, from memory.
+    Once(PathBuf),
+    /// Files of a pattern, as they are written. It has a spool.
+    Followed(PathBuf),
+}
+
+pub(crate) const ALL: [Member; 7] = [
     Member::Detector(1),
     Member::Detector(2),
     Member::Aggregator(1),
@@ -42,12 +46,17 @@ const ALL: [Member; 7] = [
 
 pub(crate) struct Cluster {
     folder: TempDir,
+    members: &'static [Member],
     store: String,
     ports: BTreeMap<Member, u16>,
     flows: BTreeMap<usize, u16>,
     running: BTreeMap<Member, Child>,
     /// How long a bucket waits for a silent collector, as a setting.
     max_wait: &'static str,
+    /// What each collector takes in; flows, if nothing is said.
+    intakes: BTreeMap<usize, Intake>,
+    /// The one rule there is; none: those that ship.
+    rule: Option<&'static str>,
     /// Where the collectors are, if not beside the others.
     apart: Option<Namespaces>,
 }
@@ -60,13 +69,39 @@ impl Cluster {
         let sockets: Vec<_> = (1..=2).map(|number| (number, UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
         Self {
             folder: tempfile::tempdir().unwrap(),
+            members: &ALL,
             store: store.to_owned(),
             ports: held.iter().map(|(member, held)| (*member, held.local_addr().unwrap().port())).collect(),
             flows: sockets.iter().map(|(number, socket)| (*number, socket.local_addr().unwrap().port())).collect(),
             running: BTreeMap::new(),
             max_wait,
+            intakes: BTreeMap::new(),
+            rule: None,
             apart: None,
         }
+    }
+
+    /// With these members only, of which one is a detector, on a store of its own.
+    pub(crate) fn of(mut self, members: &'static [Member]) -> Self {
+        self.members = members;
+        self.store = format!("sqlite://{}", self.folder.path().join("store.db").display());
+        self
+    }
+
+    /// With that rule instead of those that ship.
+    pub(crate) fn with_rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
+        self
+    }
+
+    /// Starts a collector, or kills it and starts it anew, with another intake.
+    pub(crate) fn feed(&mut self, number: usize, intake: Intake) {
+        let member = Member::Collector(number);
+        if self.running.contains_key(&member) {
+            self.kill(member);
+        }
+        self.intakes.insert(number, intake);
+        self.start(member);
     }
 
     /// With each collector in a namespace of its own, that reaches the aggregators through a proxy.
@@ -93,7 +128,13 @@ impl Cluster {
     }
 
     pub(crate) fn start_all(&mut self) {
-        ALL.into_iter().for_each(|member| self.start(member));
+        self.members.iter().for_each(|member| self.start(*member));
+    }
+
+    /// All but the collectors.
+    pub(crate) fn start_centre(&mut self) {
+        let centre = self.members.iter().filter(|member| !matches!(member, Member::Collector(_)));
+        centre.for_each(|member| self.start(*member));
     }
 
     pub(crate) fn start(&mut self, member: Member) {
@@ -126,8 +167,7 @@ impl Cluster {
 
     /// Stops it where it is, or lets it go on.
     pub(crate) fn signal(&self, member: Member, signal: &str) {
-        let sent = Command::new("kill").args(["-s", signal, &self.running[&member].id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send(&self.running[&member], signal);
     }
 
     /// Waits until both collectors are listening and the shards are open.
@@ -142,70 +182,30 @@ impl Cluster {
         panic!("the cluster did not come up:\n{}", self.logs());
     }
 
-    /// Ends all in good order and returns their exit codes.
+    /// Ends all in good order, those first who have something to hand on, and returns their exit codes.
     pub(crate) fn stop(&mut self) -> Vec<Option<i32>> {
-        self.running.keys().for_each(|member| self.signal(*member, "TERM"));
-        std::mem::take(&mut self.running).into_values().map(|mut child| child.wait().unwrap().code()).collect()
-    }
-
-    /// All windows of hosts with their corrections, if a detector answers.
-    pub(crate) async fn windows(&self) -> Option<BTreeMap<Key, Counted>> {
-        let mut counted = BTreeMap::new();
-        for (bucket, row) in self.rows().await? {
-            let Subject::Address(host) = row.subject else { continue };
-            let key = (bucket, row.site?.as_str().to_owned(), host);
-            let before = counted.insert(key, (row.window.counters.events, row.window.counters.bytes_out));
-            assert_eq!(before, None, "a window comes once, its corrections merged in");
+        let mut codes = Vec::new();
+        let kinds: [fn(&Member) -> bool; 3] = [
+            |member| matches!(member, Member::Collector(_)),
+            |member| matches!(member, Member::Aggregator(_)),
+            |_| true,
+        ];
+        for is_next in kinds {
+            let next: BTreeMap<_, _> = self.running.extract_if(.., |member, _| is_next(member)).collect();
+            next.values().for_each(|child| send(child, "TERM"));
+            codes.extend(next.into_values().map(|mut child| child.wait().unwrap().code()));
         }
-        Some(counted)
-    }
-
-    /// Buckets and sites with windows that miss a member of the site.
-    pub(crate) async fn incomplete(&self) -> BTreeSet<(u64, String)> {
-        let rows = self.rows().await.unwrap();
-        let incomplete = rows.into_iter().filter(|(_, row)| row.incomplete);
-        incomplete.map(|(bucket, row)| (bucket, row.site.unwrap().as_str().to_owned())).collect()
-    }
-
-    /// Deltas to sealed buckets that were committed.
-    pub(crate) async fn corrections(&self) -> u64 {
-        self.progress().await.unwrap().corrections
-    }
-
-    async fn rows(&self) -> Option<Vec<(u64, Row)>> {
-        for number in 1..=2 {
-            let Some(mut client) = self.detector(number).await else { continue };
-            let Ok(answer) = client.list_windows(WindowsQuery::default()).await else { continue };
-            let (mut pages, mut all) = (answer.into_inner(), Vec::new());
-            while let Some(page) = pages.message().await.ok()? {
-                all.extend(read(&page.windows?).unwrap().into_iter().map(|row| (page.bucket_start_ms, row)));
-            }
-            return Some(all);
-        }
-        None
+        codes
     }
 
     /// What everyone logged, for a failure's message.
     pub(crate) fn logs(&self) -> String {
-        ALL.iter().map(|member| format!("== {member:?}\n{}", self.said(*member))).collect()
+        self.members.iter().map(|member| format!("== {member:?}\n{}", self.said(*member))).collect()
     }
 
-    async fn frontier(&self) -> Option<u64> {
-        self.progress().await.map(|progress| progress.frontier_ms).filter(|frontier| *frontier > 0)
-    }
-
-    async fn progress(&self) -> Option<Progress> {
-        for number in 1..=2 {
-            let Some(mut client) = self.detector(number).await else { continue };
-            let Ok(answer) = client.watch_progress(ProgressRequest {}).await else { continue };
-            return answer.into_inner().message().await.ok().flatten();
-        }
-        None
-    }
-
-    async fn detector(&self, number: usize) -> Option<ResultsClient<tonic::transport::Channel>> {
-        let client = ResultsClient::connect(self.address(Member::Detector(number))).await.ok()?;
-        Some(client.max_decoding_message_size(64 << 20))
+    /// To a detector, if it runs.
+    pub(crate) async fn channel(&self, number: usize) -> Option<Channel> {
+        Channel::from_shared(self.address(Member::Detector(number))).unwrap().connect().await.ok()
     }
 
     /// Where it is reached: by collectors, if it is an aggregator.
@@ -232,10 +232,11 @@ impl Cluster {
         let role = match member {
             Member::Detector(_) => format!(
                 "store = {:?}\nadvertise = {:?}\nlease = \"4s\"\naggregator_lease = \"3s\"\nallowed_lateness = \"2s\"\n\
-                 max_wait = {:?}\n",
+                 max_wait = {:?}\n{}",
                 self.store,
                 self.address(member),
-                self.max_wait
+                self.max_wait,
+                self.rules()
             ),
             Member::Aggregator(_) => format!(
                 "advertise = {:?}\ndetector = [{:?}, {:?}]\n",
@@ -244,11 +245,9 @@ impl Cluster {
                 self.address(Member::Detector(2))
             ),
             Member::Collector(_) => format!(
-                "site = \"site{number}\"\nslice = \"1s\"\nspool = {:?}\naggregators = [{}]\n[[collector.sources]]\nkind = \"netflow\"\n\
-                 listen = \"{}\"\n",
-                self.folder.path().join(format!("spool{number}")),
+                "site = \"site{number}\"\nslice = \"1s\"\naggregators = [{}]\n{}",
                 all([Member::Aggregator(1), Member::Aggregator(2), Member::Aggregator(3)]),
-                self.listener(number)
+                self.intake(number)
             ),
             Member::Store => String::new(),
         };
@@ -256,6 +255,32 @@ impl Cluster {
             "[node]\nname = \"{kind}{number}\"\n[cluster]\nbucket = \"10s\"\nshards = 8\n\
              [{kind}]\nlisten = \"127.0.0.1:{port}\"\n{role}"
         )
+    }
+
+    /// Where a collector keeps what it has, and what it takes in.
+    fn intake(&self, number: usize) -> String {
+        let spool = self.folder.path().join(format!("spool{number}"));
+        match self.intakes.get(&number).unwrap_or(&Intake::Flows) {
+            Intake::Flows => format!(
+                "spool = {spool:?}\n[[collector.sources]]\nkind = \"netflow\"\nlisten = \"{}\"\n",
+                self.listener(number)
+            ),
+            Intake::Once(path) => {
+                format!("spool = \"\"\n[[collector.sources]]\nkind = \"files\"\npaths = [{path:?}]\n")
+            }
+            Intake::Followed(pattern) => format!(
+                "spool = {spool:?}\n[[collector.sources]]\nkind = \"files\"\nfollow = true\npaths = [{pattern:?}]\n"
+            ),
+        }
+    }
+
+    /// A detector's setting that names the folder of the one rule.
+    fn rules(&self) -> String {
+        let Some(rule) = self.rule else { return String::new() };
+        let folder = self.folder.path().join("rules");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("rule.toml"), rule).unwrap();
+        format!("rules = {folder:?}\n")
     }
 }
 
@@ -267,6 +292,11 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
+}
+
+fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn named(member: Member) -> (&'static str, usize) {

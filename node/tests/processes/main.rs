@@ -1,9 +1,12 @@
-//! A cluster of real processes on PostgreSQL, killed one after the other: what is counted in the end is what was sent.
-//!
-//! Collectors are not killed here: their sources are sockets, and what reaches a dead process's socket is nobody's.
+//! A cluster of real processes on PostgreSQL, killed one after the other, kept away, cut off: what is counted in the end is
+//! what was sent.
 
+mod answers;
 mod cluster;
+mod killed;
+mod logs;
 mod namespaces;
+mod random;
 mod traffic;
 
 use std::{
@@ -18,44 +21,12 @@ use namespaces::Namespaces;
 use spikewatch_actors::clock::Clock;
 use traffic::{BUCKET_MS, Counted, Traffic};
 
-/// Who is killed, in an order that the seed says, one every few seconds; each is started again after two.
-const VICTIMS: [Member; 7] = [
-    Member::Aggregator(3),
-    Member::Detector(1),
-    Member::Aggregator(2),
-    Member::Store,
-    Member::Aggregator(1),
-    Member::Detector(2),
-    Member::Aggregator(3),
-];
-
 /// Says what a run's chance hangs on: that which `SPIKEWATCH_SEED` names, or the time's.
 fn seed() -> u64 {
     let set = std::env::var("SPIKEWATCH_SEED").ok();
     let seed = set.map_or_else(|| Clock::system().now_ms(), |set| set.parse().unwrap());
     println!("SPIKEWATCH_SEED={seed}");
     seed
-}
-
-/// Sends for a while; at each round's beginning a victim dies, and lives again two seconds later.
-async fn torment(cluster: &mut Cluster, traffic: &mut Traffic, postgres: &mut PostgresServer) {
-    let mut victims = VICTIMS;
-    for at in (1..victims.len()).rev() {
-        victims.swap(at, (traffic.draw() % (at as u64 + 1)) as usize);
-    }
-    println!("killed one after the other: {victims:?}");
-    for victim in victims {
-        match victim {
-            Member::Store => postgres.stop(Stop::Crash),
-            other => cluster.kill(other),
-        }
-        traffic.send_for(Duration::from_secs(2)).await;
-        match victim {
-            Member::Store => postgres.restart(),
-            other => cluster.start(other),
-        }
-        traffic.send_for(Duration::from_secs(2)).await;
-    }
 }
 
 /// Asks until the sums are what was sent, or nothing has changed for long.
@@ -88,18 +59,6 @@ async fn into_a_bucket(traffic: &mut Traffic) -> u64 {
         traffic.send_for(Duration::from_millis(200)).await;
     }
     Clock::system().now_ms() / BUCKET_MS * BUCKET_MS
-}
-
-#[tokio::test]
-async fn whatever_process_is_killed_every_record_is_counted_once_in_its_bucket() {
-    let Some(mut postgres) = PostgresServer::start(&[]) else { return };
-    let mut cluster = Cluster::new(&postgres.new_database(), "2m");
-    cluster.start_all();
-    cluster.ready().await;
-    let mut traffic = Traffic::new(cluster.listeners(), seed());
-    torment(&mut cluster, &mut traffic, &mut postgres).await;
-    all_is_counted(&cluster, &traffic).await;
-    assert_eq!(cluster.stop(), vec![Some(0); 7], "{}", cluster.logs());
 }
 
 /// Nobody is waited for as long as it is away: buckets are closed without it, and what it had comes as corrections.

@@ -8,6 +8,8 @@ use std::{
 
 use spikewatch_actors::clock::Clock;
 
+use crate::random::Random;
+
 /// Base bucket of the cluster, ms.
 pub(crate) const BUCKET_MS: u64 = 10_000;
 /// Records of one datagram.
@@ -26,14 +28,14 @@ pub(crate) struct Traffic {
     socket: UdpSocket,
     /// Where each site's collector listens.
     sites: Vec<(String, SocketAddr)>,
-    random: u64,
+    random: Random,
     sent: BTreeMap<Key, Counted>,
 }
 
 impl Traffic {
     pub(crate) fn new(sites: Vec<(String, SocketAddr)>, seed: u64) -> Self {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        Self { socket, sites, random: seed, sent: BTreeMap::new() }
+        Self { socket, sites, random: Random::new(seed), sent: BTreeMap::new() }
     }
 
     /// What has been sent so far.
@@ -67,7 +69,8 @@ impl Traffic {
         datagram.extend(((now % 1000) as u32 * 1_000_000).to_be_bytes());
         datagram.extend([0; 8]);
         for _ in 0..RECORDS {
-            let (host, bytes, port) = (1 + self.draw() % 199, 100 + self.draw() % 4_900, 1_024 + self.draw() % 60_000);
+            let (host, bytes, port) =
+                (1 + self.random.draw() % 199, 100 + self.random.draw() % 4_900, 1_024 + self.random.draw() % 60_000);
             datagram.extend([10, 0, 0, host as u8, 8, 8, 8, 8]);
             datagram.extend([0; 8]);
             datagram.extend(3u32.to_be_bytes());
@@ -84,13 +87,5 @@ impl Traffic {
             *counted = (counted.0 + 1, counted.1 + bytes);
         }
         self.socket.send_to(&datagram, self.sites[number].1).unwrap();
-    }
-
-    /// SplitMix64: the same seed sends the same.
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) >> 11
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Kept {
     pub(super) merging: bool,
     /// The watermark when it was cut.
     pub(super) after: EventMillis,
-    /// The bucket that was under way when it was cut: one that is late is not behind.
+    /// The bucket that was under way when it was cut, whatever it is of; its own, if that is not known any more.
     pub(super) cut_in: EventMillis,
     /// Its batches, ascending by shard.
     pub(super) parts: Vec<Part>,

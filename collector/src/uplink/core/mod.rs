@@ -135,11 +135,11 @@ impl Core {
         self.lanes.iter().all(Lane::is_delivered)
     }
 
-    /// Takes one event. `now_ms` is only told to aggregators.
+    /// Takes one event. `now_ms` is told to aggregators, and says how old is what is kept; nothing else depends on it.
     pub fn on(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Cut { start, parts, stored } => self.cut(start, parts, stored, &mut actions),
+            Event::Cut { start, parts, stored } => self.cut(start, parts, stored, now_ms, &mut actions),
             Event::Passed { time_ms, last } => {
                 if let Some(live) = self.lanes.last_mut() {
                     live.watermark.time_ms = live.watermark.time_ms.max(time_ms);
@@ -176,12 +176,13 @@ impl Core {
         actions
     }
 
-    fn cut(&mut self, start: EventMillis, parts: Vec<CutPart>, stored: u64, actions: &mut Vec<Action>) {
+    /// What is kept is behind by the time since it was cut: who reads old logs is not behind with them.
+    fn cut(&mut self, start: EventMillis, parts: Vec<CutPart>, stored: u64, now_ms: u64, actions: &mut Vec<Action>) {
         let span = self.options.bucket;
         let bucket = span.floor(start);
         let Some(live) = self.lanes.last_mut().filter(|_| !parts.is_empty()) else { return };
         self.ticket += 1;
-        let now_in = bucket.max(span.floor(live.watermark.time_ms));
+        let now_in = span.floor(now_ms);
         live.cut(self.next_slice, self.ticket, (start, bucket, now_in), parts, stored, actions);
         self.next_slice += 1;
         self.ticket += u64::from(live.mark(self.ticket + 1, actions));

@@ -40,10 +40,21 @@ fn live_traffic_goes_first_and_the_rest_a_slice_at_a_time() {
 #[test]
 fn a_late_slice_is_not_behind() {
     let mut bench = Bench::with(CoreOptions { roll_after: Some(2), max_kept: 100, ..options() });
-    bench.pass(10 * BUCKET);
+    bench.now = 10 * BUCKET;
     assert!(!bench.cut(2 * BUCKET, &[0]).contains(&Action::Roll));
     assert!(!bench.cut(12 * BUCKET, &[0]).contains(&Action::Roll));
     assert!(bench.cut(13 * BUCKET, &[0]).contains(&Action::Roll), "it was cut three buckets ago");
+}
+
+#[test]
+fn old_logs_are_read_without_a_roll() {
+    let mut bench = Bench::with(CoreOptions { roll_after: Some(2), max_kept: 100, ..options() });
+    bench.now = 1_000 * BUCKET;
+    for bucket in 0..50 {
+        assert!(!bench.cut(bucket * BUCKET, &[0]).contains(&Action::Roll));
+    }
+    bench.now = 1_003 * BUCKET;
+    assert!(bench.cut(50 * BUCKET, &[0]).contains(&Action::Roll), "nothing was committed for three buckets");
 }
 
 #[test]
@@ -76,7 +87,7 @@ fn the_last_word_of_back_fill_covers_all_it_had() {
 fn all_incarnations_come_back_after_a_restart() {
     let live = RecoveredLane { incarnation: [9; 16], ..RecoveredLane::default() };
     let (core, _) = Core::recovered(options(), vec![spool::recovered(), live]);
-    let mut bench = Bench { core, held: false, written: 0 };
+    let mut bench = Bench { core, held: false, written: 0, now: 0 };
     assert_eq!(bench.core.lanes().collect::<Vec<_>>(), [0, 1]);
     let hello = bench.connect(1);
     assert!(matches!(said(&hello)[..], [Said::Hello(hello)] if hello.draining == [vec![7; 16]]));

@@ -27,6 +27,7 @@ pub(super) struct Bench {
     /// Writes become durable only when a test says so.
     pub(super) held: bool,
     pub(super) written: Ticket,
+    pub(super) now: u64,
 }
 
 impl Bench {
@@ -35,11 +36,11 @@ impl Bench {
     }
 
     pub(super) fn with(options: CoreOptions) -> Self {
-        Self { core: Core::new(options), held: false, written: 0 }
+        Self { core: Core::new(options), held: false, written: 0, now: 0 }
     }
 
     pub(super) fn on(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = self.core.on(event, 0);
+        let mut actions = self.core.on(event, self.now);
         let tickets = actions.iter().filter_map(|action| match action {
             Action::Append { ticket, .. }
             | Action::Mark { ticket, .. }
@@ -55,11 +56,12 @@ impl Bench {
     }
 
     pub(super) fn sync(&mut self) -> Vec<Action> {
-        self.core.on(Event::Synced { ticket: self.written }, 0)
+        self.core.on(Event::Synced { ticket: self.written }, self.now)
     }
 
     /// A slice with one row, and one event, for each of `shards`.
     pub(super) fn cut(&mut self, start: u64, shards: &[u32]) -> Vec<Action> {
+        self.now = self.now.max(start);
         let holds = Loss { events: 1, bytes: 100 };
         let parts = shards.iter().map(|shard| CutPart { shard: *shard, rows: 1, holds }).collect();
         self.on(Event::Cut { start, parts, stored: 10 })

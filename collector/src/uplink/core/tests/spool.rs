@@ -55,7 +55,7 @@ pub(super) fn recovered() -> RecoveredLane {
 fn a_restart_goes_on_where_the_spool_ends() {
     let (core, actions) = Core::recovered(options(), vec![recovered()]);
     assert_eq!(actions, [Action::Trim { lane: 0, slices: vec![11] }], "a crash came before it was trimmed");
-    let mut bench = Bench { core, held: false, written: 0 };
+    let mut bench = Bench { core, held: false, written: 0, now: 0 };
     let hello = bench.connect(1);
     assert!(
         matches!(said(&hello)[..], [Said::Hello(hello)] if hello.incarnation == [7; 16] && hello.draining.is_empty())
@@ -72,7 +72,7 @@ fn a_restart_goes_on_where_the_spool_ends() {
 #[test]
 fn a_spool_that_is_an_old_copy_begins_anew() {
     let (core, _) = Core::recovered(options(), vec![recovered()]);
-    let mut bench = Bench { core, held: false, written: 0 };
+    let mut bench = Bench { core, held: false, written: 0, now: 0 };
     bench.connect(1);
     let actions = bench.welcome(1, &[0, 1], &[(BUCKET, 9), (0, 0)]);
     assert!(matches!(alarms(&actions)[..], [Alarm::SpoolWentBack { shard: 0, next_seq: 5, .. }]));
@@ -91,7 +91,7 @@ fn a_spool_that_is_an_old_copy_begins_anew() {
 fn numbers_of_slices_that_are_gone_are_not_used_again() {
     let known = RecoveredLane { last_slice: 20, ..recovered() };
     let (core, _) = Core::recovered(options(), vec![known]);
-    let mut bench = Bench { core, held: false, written: 0 };
+    let mut bench = Bench { core, held: false, written: 0, now: 0 };
     let actions = bench.cut(2 * BUCKET, &[0]);
     assert!(matches!(actions[0], Action::Append { slice_no: 21, .. }), "{actions:?}");
 }
