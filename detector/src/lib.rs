@@ -138,6 +138,7 @@ impl Options {
         if self.jobs.is_empty() {
             self.jobs = Job::built_in();
         }
+        Job::check_spans(&self.jobs, self.shape.bucket)?;
         if self.rules.is_empty() {
             self.rules = Rule::built_in()?;
         }

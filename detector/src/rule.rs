@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub(crate) use self::duration::{duration, millis, optional};
+pub(crate) use self::duration::{duration, millis, optional, parse};
 pub use self::meaning::{Named, Severity, Threat};
 use crate::{
     exception::{Exception, Lists},

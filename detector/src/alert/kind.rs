@@ -102,8 +102,9 @@ impl Window<'_> {
         let companion = record.companions.iter().find(|companion| companion.measure == measure);
         let companion = companion.map(|other| Quantity { actual: other.actual, typical: other.typical });
         let own = || Quantity { actual: record.actual, typical: record.typical };
-        // The record of bytes to new peers is one of bytes out, and not of all of them.
-        companion.or_else(|| (record.measure == measure && !self.is_to_new_peers()).then(own))
+        // The record of bytes to new peers is one of bytes out, and not of all of them; a mean is not a total.
+        let total = Function::named(&record.function).is_some_and(Function::only_grows);
+        companion.or_else(|| (record.measure == measure && total).then(own))
     }
 
     fn get(&self, measure: Measure) -> Quantity {

@@ -9,11 +9,13 @@ use super::{
     kind::{Kind, Likely},
     quantity::{amount, bytes, count, period, time},
 };
-use crate::job::Function;
+use crate::job::{Aggregate, Function};
 
 pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> String {
     let (who, did) = (who(record), did(record.measure));
-    let amount = |value| amount(record.measure, value);
+    let function = Function::named(&record.function);
+    let each = if function.and_then(Function::aggregate) == Some(Aggregate::Mean) { " per connection" } else { "" };
+    let amount = |value| format!("{}{each}", amount(record.measure, value));
     let to_new_peers = record.function == Function::Exfiltration.name();
     let (to, usual) = match to_new_peers {
         true => (" to peers that it had not met for a week", format!("a usual day reaches {}", amount(record.upper))),
@@ -29,6 +31,8 @@ pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> Stri
     );
     if let Some(factor) = factor(record) {
         text.push_str(&format!(", so {} times as much", count(factor)));
+    } else if record.actual < 0.95 * record.typical {
+        text.push_str(&format!(", so {} % of it", count(100.0 * record.actual / record.typical)));
     }
     text.push('.');
     if alert.incident.start < record.bucket_start {

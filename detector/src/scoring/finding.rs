@@ -37,10 +37,12 @@ pub(super) struct Judged<'a> {
     /// It is complete, so it will be learnt.
     pub(super) learn: bool,
     pub(super) judges: &'a [Judge],
-    /// One per job.
-    pub(super) verdicts: &'a [Verdict],
+    /// One per job; none where it has no value of the window.
+    pub(super) verdicts: &'a [Option<Verdict>],
     /// If it is late: the verdicts on what was known of it before.
-    pub(super) before: Option<&'a [Verdict]>,
+    pub(super) before: Option<&'a [Option<Verdict>]>,
+    /// The bucket is still open: the values are what was counted so far.
+    pub(super) so_far: bool,
     /// Joint evidence, where there are joint jobs.
     pub(super) joint: Option<&'a Evidence>,
 }
@@ -48,18 +50,19 @@ pub(super) struct Judged<'a> {
 impl Judged<'_> {
     /// Adds what is unusual to `records`, one list per job.
     pub(super) fn tell(&self, records: &mut [Vec<AnomalyRecord>]) {
-        let explained = self.verdicts.iter().any(|verdict| verdict.score >= EXPLAIN_FROM);
+        let explained = self.verdicts.iter().flatten().any(|verdict| verdict.score >= EXPLAIN_FROM);
         let companions = if explained { self.companions() } else { Vec::new() };
         let contributors = LazyCell::new(|| {
             let own = contributors::of(self.input.window);
             self.input.extra.iter().cloned().chain(own).collect::<Vec<_>>()
         });
         for (((judge, verdict), own), job) in self.judges.iter().zip(self.verdicts).zip(records).zip(0..) {
-            let before = self.before.and_then(|before| before.get(job));
+            let Some(verdict) = verdict else { continue };
+            let before = self.before.and_then(|before| before.get(job)).and_then(Option::as_ref);
             if verdict.score >= LEAST_SCORE && before.is_none_or(|before| is_news(before, verdict)) {
                 let record = self.record(judge, verdict, &companions, || contributors.clone());
                 own.extend(record.map(|record| AnomalyRecord {
-                    late: before.is_some(),
+                    late: self.before.is_some(),
                     initial_record_score: before.map_or(record.initial_record_score, |before| before.score),
                     ..record
                 }));
@@ -79,7 +82,15 @@ impl Judged<'_> {
         let others = others.cloned().collect();
         let record = self.describe(judge, verdict, others, contributors);
         // After a spike the run of buckets stays unusual for a while, though this one is not.
-        (verdict.actual - record.typical >= judge.job.minimum_effect).then_some(record)
+        let effect = judge.job.function.effect(verdict.actual, record.typical);
+        (effect >= judge.job.minimum_effect && self.holds(judge, &record)).then_some(record)
+    }
+
+    /// True unless what is still missing of the value may take back what is said of it: a part that is too little, or a
+    /// mean of a part, says nothing of the whole.
+    fn holds(&self, judge: &Judge, record: &AnomalyRecord) -> bool {
+        let whole = self.learn && !self.so_far;
+        whole || (judge.job.function.only_grows() && record.actual >= record.typical)
     }
 
     fn describe(
@@ -142,14 +153,17 @@ impl Judged<'_> {
 
     /// What all jobs say of the window.
     fn companions(&self) -> Vec<Companion> {
-        let say = |(judge, verdict): (&Judge, &Verdict)| Companion {
-            job: judge.job.id.clone(),
-            measure: judge.job.measure,
-            actual: verdict.actual,
-            typical: verdict.foreseen.expected().typical,
-            record_score: verdict.score,
+        let say = |(judge, verdict): (&Judge, &Option<Verdict>)| {
+            let verdict = verdict.as_ref().filter(|_| judge.job.function.only_grows())?;
+            Some(Companion {
+                job: judge.job.id.clone(),
+                measure: judge.job.measure,
+                actual: verdict.actual,
+                typical: verdict.foreseen.expected().typical,
+                record_score: verdict.score,
+            })
         };
-        self.judges.iter().zip(self.verdicts).map(say).collect()
+        self.judges.iter().zip(self.verdicts).filter_map(say).collect()
     }
 }
 

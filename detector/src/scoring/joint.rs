@@ -11,8 +11,8 @@ use super::{
     state::{JointState, Unreadable},
 };
 use crate::{
-    baseline::record_score,
-    job::{Function, Job},
+    baseline::{Side, record_score},
+    job::{Aggregate, Function, Job},
     joint::{self, CHANNELS, Channel, Channels, Evidence, Host, Measured, Rates, Residuals},
 };
 
@@ -59,7 +59,7 @@ impl From<&Foreseen> for Says {
 #[derive(Debug)]
 pub(super) struct Joint {
     jobs: Vec<Job>,
-    /// Where among the table's judges each of [`MEASURES`] is, if any job watches it.
+    /// Where among the table's judges each of [`MEASURES`] is, if a job watches it for high values.
     at: [Option<usize>; 7],
     rates: Rates,
     span_s: u32,
@@ -68,7 +68,14 @@ pub(super) struct Joint {
 impl Joint {
     /// `None` if there are no such jobs.
     pub(super) fn new(jobs: Vec<Job>, judges: &[Judge], span_s: u32) -> Option<Self> {
-        let find = |measure: Measure| judges.iter().position(|judge| judge.job.measure == measure);
+        let plain = |function: Function| {
+            let aggregate = function.aggregate();
+            function.side() == Side::High
+                && matches!(aggregate, Some(Aggregate::Count | Aggregate::Sum | Aggregate::DistinctCount))
+        };
+        let find = |measure: Measure| {
+            judges.iter().position(|judge| judge.job.measure == measure && plain(judge.job.function))
+        };
         (!jobs.is_empty()).then(|| Self { jobs, at: MEASURES.map(find), rates: Rates::default(), span_s })
     }
 
@@ -78,10 +85,10 @@ impl Joint {
     }
 
     /// What is measured of a host, its single measures in the order of the judges.
-    pub(super) fn measured<'a>(&self, t: i64, window: Option<&'a Window>, said: &[Says]) -> Measured<'a> {
+    pub(super) fn measured<'a>(&self, t: i64, window: Option<&'a Window>, said: &[Option<Says>]) -> Measured<'a> {
         let of = |channel: Channel| {
             let at = self.at.get(channel as usize).copied().flatten();
-            at.and_then(|at| said.get(at)).copied()
+            at.and_then(|at| said.get(at)).copied().flatten()
         };
         let z = |channel: Channel| of(channel).map_or(f64::NEG_INFINITY, |says| says.z);
         let mut channels: Channels = [f64::NAN; CHANNELS];
@@ -136,14 +143,14 @@ impl Joint {
         let tiny = [Channel::Events, Channel::PacketsIn, Channel::Peers, Channel::Ports];
         let channel = if channel == Channel::Tiny { self.furthest(&tiny, window.verdicts)? } else { channel };
         let at = self.at.get(channel as usize).copied().flatten()?;
-        let (judge, verdict) = (window.judges.get(at)?, window.verdicts.get(at)?);
+        let (judge, verdict) = (window.judges.get(at)?, window.verdicts.get(at)?.as_ref()?);
         window.joint_record(judge, verdict, job, l)
     }
 
-    fn furthest(&self, among: &[Channel], verdicts: &[Verdict]) -> Option<Channel> {
+    fn furthest(&self, among: &[Channel], verdicts: &[Option<Verdict>]) -> Option<Channel> {
         let z = |channel: &Channel| {
             let verdict = self.at.get(*channel as usize).copied().flatten().and_then(|at| verdicts.get(at))?;
-            Some((*channel, verdict.foreseen.z()))
+            Some((*channel, verdict.as_ref()?.foreseen.z()))
         };
         let furthest = among.iter().filter_map(z).reduce(|best, next| if next.1 > best.1 { next } else { best });
         furthest.map(|(channel, _)| channel)
@@ -165,7 +172,7 @@ impl Joint {
             return None;
         }
         let at = self.at.get(Channel::BytesOut as usize).copied().flatten()?;
-        let (judge, verdict) = (window.judges.get(at)?, window.verdicts.get(at)?);
+        let (judge, verdict) = (window.judges.get(at)?, window.verdicts.get(at)?.as_ref()?);
         let mut record = window.joint_record(judge, verdict, job, l)?;
         record.actual = new;
         record.typical = judged.usual_new;

@@ -8,11 +8,23 @@ use spikewatch_domain::{
     span::Span,
 };
 
-use super::judge::Verdict;
+use super::{
+    judge::{Judge, Verdict},
+    model::Model,
+};
 use crate::{
     calendar::{Calendars, Quiet, Skip},
     job::Job,
 };
+
+/// A bucket of a series.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) start: EventMillis,
+    /// None of the global series.
+    pub(super) site: Option<&'a SiteName>,
+    pub(super) subject: &'a Subject,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -52,15 +64,20 @@ impl<'a> Quietened<'a> {
         !self.is_empty() && jobs.any(|job| self.skip(job, site, subject).model_update)
     }
 
-    /// Takes the scores from the verdicts that are not wanted.
-    pub(super) fn hush(&self, verdicts: &mut [Verdict], site: Option<&SiteName>, subject: &Subject) {
-        if self.is_empty() {
-            return;
-        }
-        for (job, verdict) in verdicts.iter_mut().enumerate() {
-            if self.skip(job, site, subject).result {
-                verdict.score = 0.0;
+    /// Leaves out of the verdicts what these calendars and the jobs' custom rules say.
+    pub(super) fn hush(&self, judges: &[Judge], verdicts: &mut [Option<Verdict>], place: &Place<'_>) {
+        for (job, (verdict, judge)) in verdicts.iter_mut().zip(judges).enumerate() {
+            let Some(verdict) = verdict else { continue };
+            judge.heed_rules(verdict, place);
+            if !self.is_empty() {
+                verdict.leave_out(self.skip(job, place.site, place.subject));
             }
         }
+    }
+
+    /// True if a job learns that a series was silent.
+    pub(super) fn learns_silence(&self, job: usize, judge: &Judge, model: &Model, place: &Place<'_>) -> bool {
+        (self.is_empty() || !self.skip(job, place.site, place.subject).model_update)
+            && !judge.unlearns_silence(model, place)
     }
 }

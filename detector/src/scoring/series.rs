@@ -121,10 +121,8 @@ impl SeriesSet {
 
 #[cfg(test)]
 mod tests {
-    use spikewatch_domain::key::Dimension;
-
     use super::*;
-    use crate::job::Split;
+    use crate::job;
 
     fn subject(number: u32) -> Subject {
         Subject::Asn(number)
@@ -133,14 +131,13 @@ mod tests {
     #[test]
     fn what_is_not_seen_any_more_is_forgotten_and_the_rest_keeps_its_models() {
         let mut set = SeriesSet::new(2);
-        let split = Split::By(Dimension::Asn);
         let host = |number: u32| {
             // Its last field is a number that may be anything.
             let mut bytes = Host::default().to_bytes();
             bytes.splice(Host::LENGTH - 4.., number.to_le_bytes());
             Some(Box::new(Host::from_bytes(&bytes).unwrap()))
         };
-        let model = |number: u32, job: u32| Model::new(split, f64::from(number * 2 + job));
+        let model = |number: u32, job: u32| Model::new(job::Model::Compact, f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
             let known = Known { site: 1, subject: subject(number), seen, active: 1, host: host(number) };

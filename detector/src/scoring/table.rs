@@ -2,7 +2,7 @@
 
 mod silence;
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use spikewatch_domain::{
     key::{SiteName, Subject},
@@ -22,7 +22,7 @@ use super::{
     joint::{Joint, Says},
     judge::{Judge, Value, Verdict},
     model::Model,
-    quiet::Quietened,
+    quiet::{Place, Quietened},
     room,
     series::{Known, SeriesSet},
     state::{StoredKey, TableState, Unreadable},
@@ -57,6 +57,8 @@ pub(super) struct Context<'a> {
     pub(super) presence: &'a [Presence],
     pub(super) names: &'a [Option<SiteName>],
     pub(super) calendars: &'a Calendars,
+    /// Numbers of the sites that had more keys than they may have, so that some have no window.
+    pub(super) overflowing: &'a BTreeSet<u32>,
 }
 
 impl Context<'_> {
@@ -74,9 +76,9 @@ pub(super) struct Table {
     joint: Option<Joint>,
     series: SeriesSet,
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
-    values: Vec<Value>,
-    verdicts: Vec<Verdict>,
-    said: Vec<Says>,
+    values: Vec<Option<Value>>,
+    verdicts: Vec<Option<Verdict>>,
+    said: Vec<Option<Says>>,
     /// Keys that a snapshot has, while it is taken back; 0 otherwise.
     promised: usize,
     /// The day, since 1970, of the last bucket.
@@ -113,7 +115,8 @@ impl Table {
     /// What the models of one key take, bytes, grown; and what joint jobs keep of it.
     fn model_bytes(&self) -> u64 {
         let joint = if self.joint.is_some() { size_of::<Host>() } else { 0 };
-        self.judges.len() as u64 * Model::bytes(self.split) + joint as u64
+        let models: u64 = self.judges.iter().map(|judge| Model::bytes(judge.job.model)).sum();
+        models + joint as u64
     }
 
     /// Gives these keys and their models as bytes.
@@ -141,14 +144,14 @@ impl Table {
 
     /// Takes back one key, in the order in which they were given.
     pub(super) fn restore_key(&mut self, key: StoredKey<'_>) -> Result<(), Unreadable> {
-        let length = key.models.len() / self.judges.len().max(1);
-        let models: Vec<Model> = key
-            .models
-            .chunks(length.max(1))
-            .map(|bytes| Model::from_bytes(self.split, bytes))
-            .collect::<Result<_, _>>()?;
+        let (mut models, mut rest) = (Vec::with_capacity(self.judges.len()), key.models);
+        for choice in self.judges.iter().map(|judge| judge.job.model) {
+            let (bytes, after) = rest.split_at_checked(Model::stored_bytes(choice)).unwrap_or((rest, &[]));
+            models.push(Model::from_bytes(choice, bytes)?);
+            rest = after;
+        }
         let known = self.series.find(key.known.site, &key.known.subject).is_some();
-        if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
+        if !rest.is_empty() || known || self.series.len() >= self.promised {
             return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
         }
         if key.known.host.is_some() != self.joint.is_some() {
@@ -227,7 +230,7 @@ impl Table {
             self.score_window(start, number, input, values, learn, &quiet, &mut records);
         }
         self.values = values;
-        self.learn_silence(start, context, &quiet);
+        self.learn_silence(start, context, &quiet, &mut records);
         for judge in &mut self.judges {
             judge.close(self.series.len());
         }
@@ -240,29 +243,31 @@ impl Table {
         }
     }
 
-    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or one of a bucket that is
-    /// still open; learns nothing. Joint jobs say nothing of it: what they know has gone on, or not come this far. False if
+    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or (`so_far`) one of a
+    /// bucket that is still open; learns nothing. `learn`: it is complete. Joint jobs say nothing of it: what they know has gone on, or not come this far. False if
     /// its key has no series.
     pub(super) fn judge_again(
         &self,
         start: EventMillis,
         input: &Input<'_>,
         before: Option<&Window>,
-        learn: bool,
+        (learn, so_far): (bool, bool),
         calendars: &Calendars,
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
         let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
         let Some((_, _, models)) = found else { return false };
-        let judge = |window: &Window| -> Vec<Verdict> {
-            let judged = models.iter().zip(&self.judges);
-            judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
+        let judge = |window: &Window| -> Vec<Option<Verdict>> {
+            let say = |(model, judge): (&Model, &Judge)| Some(judge.judge(model, seconds(start), judge.value(window)?));
+            models.iter().zip(&self.judges).map(say).collect()
         };
         let (mut verdicts, before) = (judge(input.window), before.map(judge));
-        self.quiet(calendars, start).hush(&mut verdicts, input.name, input.subject);
+        let place = Place { start, site: input.name, subject: input.subject };
+        self.quiet(calendars, start).hush(&self.judges, &mut verdicts, &place);
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
-        let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before, joint: None };
+        let (joint, verdicts) = (None, verdicts.as_slice());
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
@@ -278,7 +283,7 @@ impl Table {
         records: &mut Vec<AnomalyRecord>,
     ) {
         let mut own = Vec::new();
-        self.judge_again(start, input, None, true, calendars, &mut own);
+        self.judge_again(start, input, None, (true, true), calendars, &mut own);
         records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
     }
 
@@ -329,7 +334,7 @@ impl Table {
         start: EventMillis,
         number: usize,
         input: &Input<'_>,
-        values: &[Value],
+        values: &[Option<Value>],
         learn: bool,
         quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
@@ -338,10 +343,11 @@ impl Table {
         let Some((known, models)) = self.series.get_mut(number) else { return };
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
-        self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
-        quiet.hush(&mut self.verdicts, input.name, input.subject);
+        self.verdicts.extend(judged.map(|((model, judge), value)| Some(judge.judge(model, seconds(start), (*value)?))));
+        let place = Place { start, site: input.name, subject: input.subject };
+        quiet.hush(&self.judges, &mut self.verdicts, &place);
         self.said.clear();
-        self.said.extend(self.verdicts.iter().map(|verdict| Says::from(&verdict.foreseen)));
+        self.said.extend(self.verdicts.iter().map(|verdict| Some(Says::from(&verdict.as_ref()?.foreseen))));
         let mut together = self.joint.as_mut().zip(known.host.as_deref_mut()).map(|(joint, host)| {
             let measured = joint.measured(seconds(start), Some(input.window), &self.said);
             let said = host.judge(&measured);
@@ -349,9 +355,9 @@ impl Table {
         });
         let evidence = together.as_ref().map(|(.., said)| said.evidence);
         let (judges, verdicts, joint) = (&self.judges, &self.verdicts, evidence.as_ref());
-        let (span, split, before) = (self.span, self.split, None);
-        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, joint };
-        if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
+        let (span, split, before, so_far) = (self.span, self.split, None, false);
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
+        if self.verdicts.iter().flatten().any(|verdict| verdict.score >= LEAST_SCORE) {
             judged.tell(records);
         }
         if let Some((joint, host, measured, said)) = &mut together {
@@ -363,9 +369,9 @@ impl Table {
             }
         }
         if learn {
-            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts).enumerate();
-            for (job, ((model, judge), verdict)) in judged {
-                if quiet.is_empty() || !quiet.skip(job, input.name, input.subject).model_update {
+            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts);
+            for ((model, judge), verdict) in judged {
+                if let Some(verdict) = verdict.as_ref().filter(|verdict| !verdict.skip.model_update) {
                     judge.learn(model, &verdict.foreseen);
                 }
             }
@@ -373,7 +379,7 @@ impl Table {
     }
 }
 
-fn seconds(time: EventMillis) -> i64 {
+pub(super) fn seconds(time: EventMillis) -> i64 {
     i64::try_from(time / 1000).unwrap_or(i64::MAX)
 }
 

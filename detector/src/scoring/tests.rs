@@ -5,6 +5,8 @@ use super::*;
 use crate::joint::Host;
 
 mod calendars;
+mod custom_rules;
+mod functions;
 
 const QUARTER: u64 = 900_000;
 
