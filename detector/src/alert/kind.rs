@@ -4,7 +4,8 @@
 //! forecast it is. In this order:
 //!
 //! 1. Bytes for peers that the host did not know: exfiltration, unless as much comes back.
-//! 2. Many small packets come in, or large ones from many more sources than usual: a flood.
+//! 2. Many small packets come in, or large ones from many more sources than usual, and not one for each of many ports: a
+//!    flood.
 //! 3. Many more events, nearly as many more peers or ports, next to no bytes in each: a scan.
 //! 4. Events and bytes in both directions rise in the usual proportion: a surge.
 //! 5. Bytes go out, hardly any come in, and most of them to one peer or to unknown ones: exfiltration.
@@ -163,7 +164,7 @@ fn flood(window: &Window<'_>) -> Option<Likely> {
         Some(out) => packets.excess() > 1.2 * out.excess(),
         None => received.excess() > 1.2 * sent.excess(),
     };
-    if packets.times() <= 1.8 || !inbound {
+    if packets.times() <= 1.8 || !inbound || is_sweep_of_ports(window) {
         return None;
     }
     let size = received.excess() / packets.excess().max(1.0);
@@ -181,6 +182,13 @@ fn flood(window: &Window<'_>) -> Option<Likely> {
             peers.number("distinct_peers"),
         ],
     })
+}
+
+/// Many ports, and no more peers than usual: somebody tries them one by one, and packets come with that.
+fn is_sweep_of_ports(window: &Window<'_>) -> bool {
+    use Measure::{DistinctPeerPorts, DistinctPeers, Events};
+    let [events, peers, ports] = [Events, DistinctPeers, DistinctPeerPorts].map(|measure| window.get(measure));
+    ports.excess() > 0.3 * events.excess() && ports.times() > 2.0 && ports.excess() > 20.0 && peers.times() < 2.0
 }
 
 /// Bytes of an extra event, and of a usual one.

@@ -218,6 +218,68 @@ fn a_scan_is_many_peers_with_little_each_and_nothing_is_guessed() {
 }
 
 #[test]
+fn ports_tried_one_by_one_are_a_scan_for_both_ends() {
+    // As many packets come in as go out, the measure of which nobody watches.
+    let sweep = |received: f64| AnomalyRecord {
+        job: "high_distinct_ports_by_host".into(),
+        function: "high_distinct_count".into(),
+        measure: Measure::DistinctPeerPorts,
+        actual: 2661.0,
+        typical: 1.7,
+        companions: vec![
+            companion(Measure::BytesOut, 1_900_000.0, 2_000_000.0, 4.0),
+            companion(Measure::BytesIn, received, 1_500_000.0, 0.0),
+            companion(Measure::PacketsIn, 4_000.0, 1_200.0, 40.0),
+            companion(Measure::Events, 5454.0, 26.0, 97.0),
+            companion(Measure::DistinctPeers, 12.0, 9.0, 0.0),
+        ],
+        ..record()
+    };
+    for received in [1_600_000.0, 1_400_000.0] {
+        assert_eq!(alert(&sweep(received), NIGHT).1["spikewatch"]["kind"], "scan");
+    }
+    // The same packets on one port, from many, are a flood.
+    let mut flood = sweep(1_600_000.0);
+    (flood.function, flood.measure, flood.actual, flood.typical) = ("high_count".into(), Measure::Events, 5454.0, 26.0);
+    flood.companions[3] = companion(Measure::DistinctPeerPorts, 2.0, 2.0, 0.0);
+    flood.companions[4] = companion(Measure::DistinctPeers, 600.0, 9.0, 99.0);
+    assert_eq!(alert(&flood, NIGHT).1["spikewatch"]["kind"], "flood");
+}
+
+#[test]
+fn dips_and_means_are_told_in_their_own_words() {
+    let dip = AnomalyRecord {
+        job: "quiet".into(),
+        function: "low_count".into(),
+        measure: Measure::Events,
+        actual: 24.0,
+        typical: 1200.0,
+        lower: 900.0,
+        upper: 1500.0,
+        contributors: Vec::new(),
+        companions: Vec::new(),
+        ..record()
+    };
+    let (told, document) = alert(&dip, NIGHT);
+    assert_eq!(
+        told.reason,
+        "10.0.0.4 at site berlin had 24 connections in the 15m from 2026-01-05T02:00:00Z; 1,200 connections are typical (95 % \
+         of values lie between 900 connections and 1,500 connections), so 2 % of it."
+    );
+    assert_eq!(document["spikewatch"]["kind"], "unclear");
+    let mean = AnomalyRecord {
+        function: "high_mean".into(),
+        actual: 90_000.0,
+        typical: 3000.0,
+        contributors: Vec::new(),
+        ..record()
+    };
+    let (told, _) = alert(&mean, NIGHT);
+    assert!(told.reason.contains("sent 90.0 kB per connection in the 15m"), "{}", told.reason);
+    assert!(told.reason.contains("3.0 kB per connection is typical"), "{}", told.reason);
+}
+
+#[test]
 fn the_global_series_is_about_all_sites() {
     let global = AnomalyRecord {
         job: "high_count_network_events".into(),

@@ -62,6 +62,34 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
+fn buckets_consist_of_base_buckets() {
+    let span = |function: &str, span: &str| {
+        Job::from_toml(&format!("{}bucket_span = \"{span}\"\n", job("events", function, "host")))
+    };
+    let hour = span("count", "1h").unwrap();
+    assert_eq!(hour[0].bucket_span.map(Span::seconds), Some(3600));
+    let base = |seconds| Span::from_seconds(seconds).unwrap();
+    assert_eq!(Job::check_spans(&hour, base(900)), Ok(()));
+    let fault = Job::check_spans(&hour, base(25 * 60)).unwrap_err().to_string();
+    assert_eq!(fault, "job \"j\": bucket_span 1h must be a multiple of the base bucket, 25m");
+    assert!(span("count", "2d").unwrap_err().to_string().contains("bucket_span \"2d\" must be 1s to 1d"));
+    assert!(
+        span("count", "long").is_err() && span("activity", "1h").unwrap_err().to_string().contains("must be left out")
+    );
+}
+
+#[test]
+fn custom_rules_are_read_with_their_job() {
+    let rules = "[[job.rules]]\nactions = [\"skip_model_update\"]\nscope = { include = [\"10.0.0.0/8\"] }\n";
+    assert_eq!(Job::from_toml(&format!("{}{rules}", job("events", "count", "host"))).unwrap()[0].rules.len(), 1);
+    assert!(error(&format!("{}{rules}", job("events", "activity", "host"))).contains("none of a joint job"));
+    assert!(
+        error(&format!("{}[[job.rules]]\n", job("events", "count", "host")))
+            .contains("must have conditions or a scope")
+    );
+}
+
+#[test]
 fn own_jobs_come_beside_the_built_in_ones_or_in_their_place() {
     let own = Job::from_toml(&job("events", "count", "host").replace("\"j\"", "\"host_activity\"")).unwrap();
     let jobs = Job::with_built_in(own);
