@@ -194,6 +194,9 @@ impl Job {
 /// Least difference worth telling, where a job doesn't say.
 fn minimum_effect(function: Function, measure: Measure) -> f64 {
     let mean = function.aggregate() == Some(Aggregate::Mean);
+    if function == Function::Rare {
+        return 1.0;
+    }
     match measure {
         Measure::Events => 20.0,
         Measure::BytesOut | Measure::BytesIn if mean => 1000.0,

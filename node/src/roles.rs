@@ -181,7 +181,6 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         name: config.node.name.clone(),
         lease: detector.lease.0.0,
         timing: Timing { lease_ms: millis(detector.aggregator_lease.0.0), ..Timing::default() },
-        ..spikewatch_detector::Options::default()
     })
 }
 

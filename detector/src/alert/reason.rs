@@ -21,15 +21,22 @@ pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> Stri
         true => (" to peers that it had not met for a week", format!("a usual day reaches {}", amount(record.upper))),
         false => ("", format!("95 % of values lie between {} and {}", amount(record.lower), amount(record.upper))),
     };
-    let mut text = format!(
-        "{who} {did} {}{to} in the {} from {}; {} {} typical ({usual})",
+    let begin = format!(
+        "{who} {did} {}{to} in the {} from {}",
         amount(record.actual),
         record.bucket_span,
-        time(record.bucket_start),
-        amount(record.typical),
-        if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" },
+        time(record.bucket_start)
     );
-    if let Some(factor) = factor(record) {
+    let mut text = if function == Some(Function::Rare) {
+        let (met, buckets) = (count(record.typical), count(f64::from(record.buckets_seen)));
+        format!("{begin}; it was there in {met} of the {buckets} buckets before")
+    } else {
+        let is = if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" };
+        format!("{begin}; {} {is} typical ({usual})", amount(record.typical))
+    };
+    if function == Some(Function::Rare) {
+        // There is nothing to compare.
+    } else if let Some(factor) = factor(record) {
         text.push_str(&format!(", so {} times as much", count(factor)));
     } else if record.actual < 0.95 * record.typical {
         text.push_str(&format!(", so {} % of it", count(100.0 * record.actual / record.typical)));

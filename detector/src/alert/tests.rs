@@ -280,6 +280,28 @@ fn dips_and_means_are_told_in_their_own_words() {
 }
 
 #[test]
+fn what_is_rare_is_told_by_how_often_it_was_there() {
+    let rare = AnomalyRecord {
+        job: "rare_port".into(),
+        dimension: Some(Dimension::Port),
+        value: "6667".into(),
+        function: "rare".into(),
+        measure: Measure::Events,
+        actual: 2.0,
+        typical: 0.0,
+        buckets_seen: 2400,
+        contributors: Vec::new(),
+        companions: Vec::new(),
+        ..record()
+    };
+    assert_eq!(
+        alert(&rare, NIGHT).0.reason,
+        "Port 6667 at site berlin had 2 connections in the 15m from 2026-01-05T02:00:00Z; it was there in 0 of the 2,400 \
+         buckets before."
+    );
+}
+
+#[test]
 fn the_global_series_is_about_all_sites() {
     let global = AnomalyRecord {
         job: "high_count_network_events".into(),

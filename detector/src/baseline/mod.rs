@@ -15,6 +15,7 @@ mod compact;
 pub(crate) mod daily_maxima;
 mod evidence;
 mod learn;
+mod novelty;
 mod predict;
 pub(crate) mod residual;
 pub mod rich;
@@ -25,4 +26,5 @@ pub use calibration::{CALIBRATE_AFTER_S, Calibration, Curve, prior_l, record_sco
 pub use codec::DecodeError;
 pub use compact::{Compact, LARGEST_VALUE, PRIOR_UNKNOWN, Side};
 pub use evidence::{Evidence, multi_bucket_impact};
+pub(crate) use novelty::Novelty;
 pub(crate) use predict::Prediction;

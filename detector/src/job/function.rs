@@ -11,6 +11,8 @@ use crate::baseline::{Side, table};
 pub enum Function {
     /// What is made of a bucket, and which deviations of it count.
     Of(Aggregate, Side),
+    /// Split values that their site has hardly ever met.
+    Rare,
     /// What all measures of a host say together: the rarest of them, and many small packets or connections. Not Elastic's.
     Activity,
     /// What leaves a host for peers that it did not know for a week. Not Elastic's.
@@ -22,6 +24,7 @@ impl Function {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         match name {
+            "rare" => Some(Self::Rare),
             "activity" => Some(Self::Activity),
             "exfiltration" => Some(Self::Exfiltration),
             name => table::Function::named(name).map(|function| Self::Of(function.aggregate, function.side)),
@@ -33,6 +36,7 @@ impl Function {
     pub fn name(self) -> &'static str {
         match self {
             Self::Of(aggregate, side) => table::Function { aggregate, side }.name(),
+            Self::Rare => "rare",
             Self::Activity => "activity",
             Self::Exfiltration => "exfiltration",
         }
@@ -43,16 +47,16 @@ impl Function {
     pub fn side(self) -> Side {
         match self {
             Self::Of(_, side) => side,
-            Self::Activity | Self::Exfiltration => Side::High,
+            Self::Rare | Self::Activity | Self::Exfiltration => Side::High,
         }
     }
 
-    /// What it makes of a bucket; nothing of those that look at several measures.
+    /// What it makes of a bucket; nothing of those that look at several measures, or at whether there is a value.
     #[must_use]
     pub fn aggregate(self) -> Option<Aggregate> {
         match self {
             Self::Of(aggregate, _) => Some(aggregate),
-            Self::Activity | Self::Exfiltration => None,
+            Self::Rare | Self::Activity | Self::Exfiltration => None,
         }
     }
 
@@ -100,7 +104,7 @@ impl Function {
         use Aggregate::{Count, DistinctCount, Max, Mean, Min, NonZeroCount, Sum};
         use Measure::{BytesIn, BytesOut, Denied, DistinctPeerPorts, DistinctPeers, Events, PacketsIn, PacketsOut};
         let fits = match (self, measure) {
-            (Self::Activity, measure) => measure == Events,
+            (Self::Rare | Self::Activity, measure) => measure == Events,
             (Self::Exfiltration, measure) => measure == BytesOut,
             (Self::Of(Min | Max, _), _) => {
                 return Some(
@@ -114,7 +118,7 @@ impl Function {
         };
         (!fits).then_some(
             "count or non_zero_count for events and denied, sum or mean for bytes and packets, distinct_count for peers \
-             and ports, each with high_ or low_ or without; activity for events, exfiltration for bytes_out",
+             and ports, each with high_ or low_ or without; rare and activity for events, exfiltration for bytes_out",
         )
     }
 }
@@ -124,7 +128,7 @@ impl<'de> Deserialize<'de> for Function {
         let name = String::deserialize(deserializer)?;
         Self::named(&name).ok_or_else(|| {
             let known = table::Function::NAMES.join(", ");
-            D::Error::custom(format!("{name:?} is no function; expected one of {known}, activity, exfiltration"))
+            D::Error::custom(format!("{name:?} is no function; expected one of {known}, rare, activity, exfiltration"))
         })
     }
 }
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn every_name_is_that_of_a_function_and_back() {
-        for name in table::Function::NAMES.into_iter().chain(["activity", "exfiltration"]) {
+        for name in table::Function::NAMES.into_iter().chain(["rare", "activity", "exfiltration"]) {
             assert_eq!(Function::named(name).map(Function::name), Some(name));
         }
         assert_eq!(Function::named("median"), None);

@@ -39,6 +39,8 @@ fn every_function_goes_with_the_measures_that_it_says_something_of() {
         assert_eq!(of("distinct_count"), ["distinct_peers", "distinct_peer_ports"]);
         assert_eq!((of("min"), of("max")), (vec![], vec![]), "no function pretends");
     }
+    assert_eq!(measures("rare"), ["events"]);
+    assert!(error(&job("events", "rare", "global")).contains("split \"global\" must be country, asn, port or host"));
 }
 
 #[test]

@@ -82,10 +82,18 @@ impl Written {
                             has no window, so its absence is not 0";
             return Err(invalid("function", function.name(), expected));
         }
+        if function == Function::Rare && !(listed || split.is_by_host()) {
+            return Err(invalid(
+                "split",
+                split_name,
+                "country, asn, port or host: what is rare is a value of one of these",
+            ));
+        }
         let model = match model {
             None => split.usual_model(),
-            Some(name) if function.is_joint() => {
-                return Err(invalid("model", &name, "left out: a joint job has the models of the other by-host jobs"));
+            Some(name) if function.aggregate().is_none() => {
+                let expected = "left out: a joint job has the models of the other by-host jobs, and rare has none";
+                return Err(invalid("model", &name, expected));
             }
             Some(name) => Model::named(&name).ok_or_else(|| invalid("model", &name, "compact or rich"))?,
         };

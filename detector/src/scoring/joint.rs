@@ -18,7 +18,7 @@ use crate::{
 
 /// `-log10 p` of a bucket that is reached on one host-day in ten is this much above that: what calibrated single measures
 /// have, too.
-const DECADES_TO_L: f64 = 1.55;
+pub(super) const DECADES_TO_L: f64 = 1.55;
 
 /// Channels of the activity score: the single measures, and tiny traffic.
 const ACTIVITY: [Channel; CHANNELS - 1] = [

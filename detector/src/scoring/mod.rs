@@ -13,6 +13,7 @@ mod judge;
 mod late;
 mod model;
 mod quiet;
+mod rare;
 mod room;
 mod series;
 mod sites;

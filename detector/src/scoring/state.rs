@@ -82,6 +82,36 @@ pub(super) struct TableState {
     pub(super) judges: Vec<JudgeState>,
     #[prost(message, optional, tag = "4")]
     pub(super) joint: Option<JointState>,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) rare: Vec<RareState>,
+}
+
+/// What one job has learnt of what sites hardly ever meet.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RareState {
+    #[prost(string, tag = "1")]
+    pub(super) job: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) sites: Vec<RareSite>,
+}
+
+/// One site, by number, and its values.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RareSite {
+    #[prost(uint32, tag = "1")]
+    pub(super) site: u32,
+    #[prost(uint64, tag = "7")]
+    pub(super) heard: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) buckets: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    pub(super) met: Vec<u64>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub(super) subject: Vec<Vec<u8>>,
+    #[prost(uint32, repeated, tag = "5")]
+    pub(super) count: Vec<u32>,
+    #[prost(uint64, repeated, tag = "6")]
+    pub(super) last: Vec<u64>,
 }
 
 /// What the joint jobs have learnt over all hosts.

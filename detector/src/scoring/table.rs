@@ -23,18 +23,19 @@ use super::{
     judge::{Judge, Value, Verdict},
     model::Model,
     quiet::{Place, Quietened},
+    rare::{Moment, Rare},
     room,
     series::{Known, SeriesSet},
     state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
     calendar::Calendars,
-    job::{Job, Split},
+    job::{Function, Job, Split},
     joint::Host,
 };
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
-const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
+pub(super) const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
 
 /// One window that has a series in the table.
@@ -74,6 +75,8 @@ pub(super) struct Table {
     judges: Vec<Judge>,
     /// Jobs over what these say together of a host.
     joint: Option<Joint>,
+    /// Jobs over which values there are at all.
+    rare: Vec<Rare>,
     series: SeriesSet,
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
     values: Vec<Option<Value>>,
@@ -87,19 +90,22 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span) -> Self {
+        let (rare, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function == Function::Rare);
+        let rare = rare.into_iter().map(|job| Rare::new(job, span)).collect();
         let (joint, single): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function.is_joint());
         let series = SeriesSet::new(single.len());
         let judges: Vec<_> = single.into_iter().map(|job| Judge::new(job, span)).collect();
         let joint = Joint::new(joint, &judges, span.seconds());
         let (values, verdicts, said) = (Vec::new(), Vec::new(), Vec::new());
-        Self { split, span, judges, joint, series, values, verdicts, said, promised: 0, day: 0 }
+        Self { split, span, judges, joint, rare, series, values, verdicts, said, promised: 0, day: 0 }
     }
 
     /// What its jobs have learnt, and how many keys there are.
     pub(super) fn stored(&self) -> TableState {
         let judges = self.judges.iter().map(Judge::stored).collect();
         let joint = self.joint.as_ref().map(Joint::stored);
-        TableState { day: self.day, keys: self.series.len() as u64, judges, joint }
+        let rare = self.rare.iter().map(Rare::stored).collect();
+        TableState { day: self.day, keys: self.series.len() as u64, judges, joint, rare }
     }
 
     /// Keys it has.
@@ -109,7 +115,8 @@ impl Table {
 
     /// What they take, bytes, grown.
     pub(super) fn bytes(&self) -> u64 {
-        self.series.len() as u64 * room::key_bytes(self.model_bytes())
+        let rare: u64 = self.rare.iter().map(Rare::bytes).sum();
+        self.series.len() as u64 * room::key_bytes(self.model_bytes()) + rare
     }
 
     /// What the models of one key take, bytes, grown; and what joint jobs keep of it.
@@ -129,11 +136,14 @@ impl Table {
 
     /// Takes back what [`stored`](Self::stored) gave; the keys follow.
     pub(super) fn restore(&mut self, state: &TableState) -> Result<(), Unreadable> {
-        if state.judges.len() != self.judges.len() {
+        if state.judges.len() != self.judges.len() || state.rare.len() != self.rare.len() {
             return Err(Unreadable::because("it is of other jobs"));
         }
         for (judge, state) in self.judges.iter_mut().zip(&state.judges) {
             judge.restore(state)?;
+        }
+        for (rare, state) in self.rare.iter_mut().zip(&state.rare) {
+            rare.restore(state)?;
         }
         if let Some(joint) = &mut self.joint {
             joint.restore(state.joint.as_ref())?;
@@ -174,15 +184,15 @@ impl Table {
         (self.series.len() * self.judges.len()) as u64
     }
 
-    /// Its jobs: those of single measures, then the joint ones.
+    /// Its jobs: those of single measures, then the joint ones, then those over rare values.
     fn jobs(&self) -> impl Iterator<Item = &Job> {
         let joint = self.joint.as_ref().map_or(&[][..], Joint::jobs);
-        self.judges.iter().map(|judge| &judge.job).chain(joint)
+        self.judges.iter().map(|judge| &judge.job).chain(joint).chain(self.rare.iter().map(|rare| &rare.job))
     }
 
     /// Which of its jobs are joint. They share what they learn, so what one is not to learn neither learns.
     fn joint_jobs(&self) -> Range<usize> {
-        self.judges.len()..self.jobs().count()
+        self.judges.len()..self.jobs().count() - self.rare.len()
     }
 
     /// What calendars leave out of the bucket that starts then.
@@ -202,6 +212,7 @@ impl Table {
         if start / DAY_MS != self.day {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
+            self.rare.iter_mut().for_each(|rare| rare.forget(start));
         }
         let mut values = std::mem::take(&mut self.values);
         values.clear();
@@ -231,6 +242,11 @@ impl Table {
         }
         self.values = values;
         self.learn_silence(start, context, &quiet, &mut records);
+        let first = records.len() - self.rare.len();
+        for ((number, rare), own) in (first..).zip(&mut self.rare).zip(records.iter_mut().skip(first)) {
+            let moment = Moment { start, split: self.split, presence, quiet: &quiet, number };
+            rare.score(&moment, inputs, own);
+        }
         for judge in &mut self.judges {
             judge.close(self.series.len());
         }

@@ -7,6 +7,7 @@ use crate::joint::Host;
 mod calendars;
 mod custom_rules;
 mod functions;
+mod rare;
 mod wide;
 
 const QUARTER: u64 = 900_000;

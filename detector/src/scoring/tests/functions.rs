@@ -153,7 +153,7 @@ fn a_non_zero_count_knows_nothing_of_pauses() {
         let mut scoring = job(function, "events", "host");
         let traffic = |at: u64, spike: Option<u64>| {
             let now = bucket(at, |n| if n == 3 { spike.unwrap_or(100 + at * 31 % 17) } else { usual(at, n) });
-            if at % 4 == 0 || spike.is_some() { now } else { without(now, &host(3)) }
+            if at.is_multiple_of(4) || spike.is_some() { now } else { without(now, &host(3)) }
         };
         (0..GROWN).for_each(|at| drop(scoring.score(traffic(at, None))));
         let ordinary = scoring.score(traffic(GROWN, None)).records;
