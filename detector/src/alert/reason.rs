@@ -34,11 +34,9 @@ pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> Stri
         let is = if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" };
         format!("{begin}; {} {is} typical ({usual})", amount(record.typical))
     };
-    if function == Some(Function::Rare) {
-        // There is nothing to compare.
-    } else if let Some(factor) = factor(record) {
+    if let Some(factor) = factor(record) {
         text.push_str(&format!(", so {} times as much", count(factor)));
-    } else if record.actual < 0.95 * record.typical {
+    } else if function != Some(Function::Rare) && record.actual < 0.95 * record.typical {
         text.push_str(&format!(", so {} % of it", count(100.0 * record.actual / record.typical)));
     }
     text.push('.');
@@ -114,7 +112,9 @@ fn is_one(amount: &str) -> bool {
 
 /// How many times the typical value, where that says something.
 pub(super) fn factor(record: &AnomalyRecord) -> Option<f64> {
-    (record.typical >= 0.5 && record.actual > record.typical).then(|| record.actual / record.typical)
+    // What is typical of something rare is how often it was there.
+    let same_unit = record.function != Function::Rare.name();
+    (same_unit && record.typical >= 0.5 && record.actual > record.typical).then(|| record.actual / record.typical)
 }
 
 fn who(record: &AnomalyRecord) -> String {

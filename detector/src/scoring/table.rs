@@ -1,6 +1,7 @@
 //! All jobs of one split.
 
 mod silence;
+mod stored;
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -26,7 +27,6 @@ use super::{
     rare::{Moment, Rare},
     room,
     series::{Known, SeriesSet},
-    state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
     calendar::Calendars,
@@ -100,14 +100,6 @@ impl Table {
         Self { split, span, judges, joint, rare, series, values, verdicts, said, promised: 0, day: 0 }
     }
 
-    /// What its jobs have learnt, and how many keys there are.
-    pub(super) fn stored(&self) -> TableState {
-        let judges = self.judges.iter().map(Judge::stored).collect();
-        let joint = self.joint.as_ref().map(Joint::stored);
-        let rare = self.rare.iter().map(Rare::stored).collect();
-        TableState { day: self.day, keys: self.series.len() as u64, judges, joint, rare }
-    }
-
     /// Keys it has.
     pub(super) fn keys(&self) -> usize {
         self.series.len()
@@ -124,56 +116,6 @@ impl Table {
         let joint = if self.joint.is_some() { size_of::<Host>() } else { 0 };
         let models: u64 = self.judges.iter().map(|judge| Model::bytes(judge.job.model)).sum();
         models + joint as u64
-    }
-
-    /// Gives these keys and their models as bytes.
-    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(&Known, &[u8])) {
-        for (known, _, models) in keys.map_while(|number| self.series.get(number)) {
-            let bytes: Vec<u8> = models.iter().flat_map(Model::to_bytes).collect();
-            put(known, &bytes);
-        }
-    }
-
-    /// Takes back what [`stored`](Self::stored) gave; the keys follow.
-    pub(super) fn restore(&mut self, state: &TableState) -> Result<(), Unreadable> {
-        if state.judges.len() != self.judges.len() || state.rare.len() != self.rare.len() {
-            return Err(Unreadable::because("it is of other jobs"));
-        }
-        for (judge, state) in self.judges.iter_mut().zip(&state.judges) {
-            judge.restore(state)?;
-        }
-        for (rare, state) in self.rare.iter_mut().zip(&state.rare) {
-            rare.restore(state)?;
-        }
-        if let Some(joint) = &mut self.joint {
-            joint.restore(state.joint.as_ref())?;
-        }
-        (self.day, self.promised) = (state.day, usize::try_from(state.keys).map_err(Unreadable::because)?);
-        Ok(())
-    }
-
-    /// Takes back one key, in the order in which they were given.
-    pub(super) fn restore_key(&mut self, key: StoredKey<'_>) -> Result<(), Unreadable> {
-        let (mut models, mut rest) = (Vec::with_capacity(self.judges.len()), key.models);
-        for choice in self.judges.iter().map(|judge| judge.job.model) {
-            let (bytes, after) = rest.split_at_checked(Model::stored_bytes(choice)).unwrap_or((rest, &[]));
-            models.push(Model::from_bytes(choice, bytes)?);
-            rest = after;
-        }
-        let known = self.series.find(key.known.site, &key.known.subject).is_some();
-        if !rest.is_empty() || known || self.series.len() >= self.promised {
-            return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
-        }
-        if key.known.host.is_some() != self.joint.is_some() {
-            return Err(Unreadable::because("what joint jobs keep of a key is missing, or there are no such jobs"));
-        }
-        self.series.add(key.known, &models);
-        Ok(())
-    }
-
-    /// True unless keys have been promised that did not come.
-    pub(super) fn is_whole(&self) -> bool {
-        self.promised <= self.series.len()
     }
 
     pub(super) fn split(&self) -> Split {
