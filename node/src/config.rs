@@ -227,7 +227,7 @@ pub(crate) struct Detector {
     pub(crate) lease: Text<Period>,
     /// An aggregator that is silent for so long is dead: others get its shards.
     pub(crate) aggregator_lease: Text<Period>,
-    /// The store: `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite::memory:` or `postgres://user:password@host/name`.
+    /// The store: `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite::memory:` or `postgres://user@host/name`.
     pub(crate) store: String,
     /// A commit survives a loss of power; a PostgreSQL server whose settings don't allow for that is refused.
     pub(crate) durable: bool,
