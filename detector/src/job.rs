@@ -81,8 +81,8 @@ pub struct Job {
     pub model: Model,
     /// What it leaves out, and when.
     pub rules: Vec<CustomRule>,
-    /// What the actual value must differ from the typical one by, in the measure's unit: two peers instead of one may be
-    /// rare and is still nothing to tell anyone.
+    /// What the actual value must differ from the typical one by, in the measure's unit: two peers instead of one may
+    /// be rare and is still nothing to tell anyone.
     pub minimum_effect: f64,
 }
 
@@ -146,7 +146,8 @@ impl Job {
         ]
     }
 
-    /// Reads jobs from TOML: `[[job]]` tables with `id`, `measure`, `function` and `split`, and what else docs/jobs.md has.
+    /// Reads jobs from TOML: `[[job]]` tables with `id`, `measure`, `function` and `split`, and what else docs/jobs.md
+    /// has.
     ///
     /// # Errors
     /// Names the job and the field that doesn't fit.

@@ -4,8 +4,8 @@
 //! forecast it is. In this order:
 //!
 //! 1. Bytes for peers that the host did not know: exfiltration, unless as much comes back.
-//! 2. Many small packets come in, or large ones from many more sources than usual, and not one for each of many ports: a
-//!    flood.
+//! 2. Many small packets come in, or large ones from many more sources than usual, and not one for each of many ports:
+//!    a flood.
 //! 3. Many more events, nearly as many more peers or ports, next to no bytes in each: a scan.
 //! 4. Events and bytes in both directions rise in the usual proportion: a surge.
 //! 5. Bytes go out, hardly any come in, and most of them to one peer or to unknown ones: exfiltration.

@@ -1,17 +1,17 @@
 //! How rare a value is that a site has hardly ever met.
 //!
-//! A value's *class* is how often it was met before, in powers of two. How often in the past was the site met by a value of
-//! that class or a rarer one? If never in D days, the rate is taken for [`PRIOR`] / D a day: most sites meet nothing new for
-//! weeks, and then one thing; some meet new things all day, and for these one more is no news. A site's first week counts for
-//! none of this: then everything is new.
+//! A value's *class* is how often it was met before, in powers of two. How often in the past was the site met by a
+//! value of that class or a rarer one? If never in D days, the rate is taken for [`PRIOR`] / D a day: most sites meet
+//! nothing new for weeks, and then one thing; some meet new things all day, and for these one more is no news. A site's
+//! first week counts for none of this: then everything is new.
 //!
-//! Nothing is assumed of how values are distributed, and no rate of false alerts is promised: that a site met nothing new
-//! for two weeks says little of the next two.
+//! Nothing is assumed of how values are distributed, and no rate of false alerts is promised: that a site met nothing
+//! new for two weeks says little of the next two.
 
 /// Classes of how often a value was met.
 pub(crate) const CLASSES: usize = 20;
-/// What is put in place of the meetings that there were none of: after two weeks without any, the next is taken for what comes
-/// once in a thousand days.
+/// What is put in place of the meetings that there were none of: after two weeks without any, the next is taken for
+/// what comes once in a thousand days.
 const PRIOR: f64 = 0.014;
 /// Days in which everything is new.
 const FIRST_DAYS: f64 = 7.0;

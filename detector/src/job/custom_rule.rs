@@ -1,7 +1,8 @@
-//! Custom rules of a job: findings that it doesn't make, or values that it doesn't learn, because somebody knows better.
+//! Custom rules of a job: findings that it doesn't make, or values that it doesn't learn, because somebody knows
+//! better.
 //!
-//! A rule holds for the series of its scope in buckets of which all its conditions are true. It counts for what is scored
-//! from when it is configured.
+//! A rule holds for the series of its scope in buckets of which all its conditions are true. It counts for what is
+//! scored from when it is configured.
 
 use serde::Deserialize;
 use spikewatch_domain::{

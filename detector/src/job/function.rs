@@ -13,7 +13,8 @@ pub enum Function {
     Of(Aggregate, Side),
     /// Split values that their site has hardly ever met.
     Rare,
-    /// What all measures of a host say together: the rarest of them, and many small packets or connections. Not Elastic's.
+    /// What all measures of a host say together: the rarest of them, and many small packets or connections. Not
+    /// Elastic's.
     Activity,
     /// What leaves a host for peers that it did not know for a week. Not Elastic's.
     Exfiltration,

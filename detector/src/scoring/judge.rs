@@ -146,8 +146,8 @@ impl Judge {
         model.learn(foreseen);
     }
 
-    /// What nothing in the bucket that starts at `t` (s) is against the forecast; learnt if so wanted. `None` if it says
-    /// nothing of it.
+    /// What nothing in the bucket that starts at `t` (s) is against the forecast; learnt if so wanted. `None` if it
+    /// says nothing of it.
     pub(super) fn silence(&mut self, model: &mut Model, t: i64, learn: bool) -> Option<Says> {
         let foreseen = self.foresee(model, t, self.silent()?);
         if learn {
@@ -156,9 +156,9 @@ impl Judge {
         Some(Says::from(&foreseen))
     }
 
-    /// The least value above what is typical that scores `threshold` in the bucket that starts at `t` (s) and is as large
-    /// as the job wants; `u64::MAX` if none does, or if what is too much so far may be less in the end. Found by bisection, as more never scores lower: exact to a tenth of a percent, and on the
-    /// upper side.
+    /// The least value above what is typical that scores `threshold` in the bucket that starts at `t` (s) and is as
+    /// large as the job wants; `u64::MAX` if none does, or if what is too much so far may be less in the end. Found by
+    /// bisection, as more never scores lower: exact to a tenth of a percent, and on the upper side.
     pub(super) fn limit(&self, model: &Model, t: i64, threshold: f64) -> u64 {
         let function = self.job.function;
         if function.side() == Side::Low || !function.only_grows() {

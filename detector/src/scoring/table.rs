@@ -201,9 +201,9 @@ impl Table {
         }
     }
 
-    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or (`so_far`) one of a
-    /// bucket that is still open; learns nothing. `learn`: it is complete. Joint jobs say nothing of it: what they know has gone on, or not come this far. False if
-    /// its key has no series.
+    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or (`so_far`) one of
+    /// a bucket that is still open; learns nothing. `learn`: it is complete. Joint jobs and those over rare values say
+    /// nothing of it: what they know has gone on, or not come this far. False if its key has no series.
     pub(super) fn judge_again(
         &self,
         start: EventMillis,

@@ -1,8 +1,8 @@
-//! Jobs whose buckets are several base buckets long: windows are merged by key until the last part of a bucket is there, or
-//! one after it; then it is scored as any other.
+//! Jobs whose buckets are several base buckets long: windows are merged by key until the last part of a bucket is
+//! there, or one after it; then it is scored as any other.
 //!
-//! What comes late for a base bucket that was scored already doesn't enter the wider one: the log has it in another place, and
-//! a restart would not find it at the same moment.
+//! What comes late for a base bucket that was scored already doesn't enter the wider one: the log has it in another
+//! place, and a restart would not find it at the same moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use spikewatch_domain::{
 use spikewatch_proto::{convert::windows, v1};
 
 use super::{
-    Bucket, Row, Scored, Scoring,
+    Bucket, Row, Scored, Scoring, room,
     state::{OpenState, Unreadable},
 };
 use crate::job::{Job, Split};
@@ -28,6 +28,8 @@ const KEYS: usize = 2048;
 #[derive(Debug)]
 pub(super) struct Wide {
     pub(super) scoring: Scoring,
+    /// Most keys of an open bucket.
+    most: usize,
     open: Option<Open>,
     /// A bucket was open before: another one that begins in its middle has lost nothing.
     begun: bool,
@@ -46,8 +48,10 @@ struct Open {
 }
 
 impl Wide {
+    /// One half of the memory is for baselines, the other for windows of the open bucket.
     pub(super) fn new(jobs: &[Job], span: Span, memory: u64) -> Self {
-        Self { scoring: Scoring::new(jobs, span, memory), open: None, begun: false, promised: 0 }
+        let (scoring, most) = (Scoring::new(jobs, span, memory / 2), room::keys(memory / 2, 0));
+        Self { scoring, most, open: None, begun: false, promised: 0 }
     }
 
     /// Takes a base bucket, whose rows are ordered by key, and adds what the buckets that it ends say.
@@ -76,7 +80,14 @@ impl Wide {
                     .any(|table| table.split() != Split::Global && table.split().takes(subject))
         };
         for row in rows.iter().filter(|row| wanted(&row.subject)) {
-            open.add(row.site.clone(), row.subject.clone(), &row.window, row.incomplete);
+            let key = (row.site.clone(), row.subject.clone());
+            if row.subject == Subject::Site || open.windows.len() < self.most || open.windows.contains_key(&key) {
+                open.add(key, &row.window, row.incomplete);
+            } else {
+                // So that its absence is not taken for silence.
+                open.windows.entry((key.0, Subject::Overflow)).or_default();
+                scored.not_modelled += 1;
+            }
         }
         if end >= span.end(own) {
             self.close(scored);
@@ -144,7 +155,7 @@ impl Wide {
             windows::read(&message).map_err(Unreadable::because)?
         {
             let site = site.ok_or_else(|| Unreadable::because("a window names no site"))?;
-            open.add(site, subject, &window, incomplete);
+            open.add((site, subject), &window, incomplete);
         }
         Ok(())
     }
@@ -157,8 +168,8 @@ impl Wide {
 }
 
 impl Open {
-    fn add(&mut self, site: SiteName, subject: Subject, window: &Window, incomplete: bool) {
-        let (own, doubt) = self.windows.entry((site, subject)).or_default();
+    fn add(&mut self, key: (SiteName, Subject), window: &Window, incomplete: bool) {
+        let (own, doubt) = self.windows.entry(key).or_default();
         own.merge(window);
         *doubt |= incomplete;
     }

@@ -55,8 +55,9 @@ impl Table {
         }
     }
 
-    /// Series without a window in a bucket in which all of their site is known were 0: jobs that look for too little may
-    /// tell that, then it is learnt. That a whole site was silent is told of its own series alone, and learnt when it is back.
+    /// Series without a window in a bucket in which all of their site is known were 0: jobs that look for too little
+    /// may tell that, then it is learnt. That a whole site was silent is told of its own series alone, and learnt when
+    /// it is back.
     pub(super) fn learn_silence(
         &mut self,
         start: EventMillis,

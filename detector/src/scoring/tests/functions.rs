@@ -224,6 +224,11 @@ fn any_function() -> impl Strategy<Value = (&'static str, &'static str)> {
     ]
 }
 
+/// A host with its events and bytes.
+fn any_host() -> impl Strategy<Value = (u8, u64, u64)> {
+    (1u8..5, 0u64..100_000, 0u64..1_000_000)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     /// Whatever comes, a record is on its function's side, and its numbers are numbers.
@@ -231,7 +236,7 @@ proptest! {
     fn records_are_on_the_side_that_was_asked_for(
         (function, measure) in any_function(),
         split in prop_oneof![Just("host"), Just("site"), Just("global")],
-        traffic in prop::collection::vec((1u64..40, prop::collection::vec((1u8..5, 0u64..100_000, 0u64..1_000_000), 0..5)), 1..150),
+        traffic in prop::collection::vec((1u64..40, prop::collection::vec(any_host(), 0..5)), 1..150),
     ) {
         let mut scoring = job(function, measure, split);
         let mut at = 0;
@@ -239,7 +244,8 @@ proptest! {
             at += if gap < 38 { 1 } else { gap * 3 };
             let make = |(number, events, bytes): (u8, u64, u64)| {
                 let mut row = row("a", host(number), events % 50);
-                row.window.counters = Counters { events, bytes_out: bytes, bytes_in: bytes / 3, denied: number.into(), ..Counters::default() };
+                let (bytes_out, bytes_in, denied) = (bytes, bytes / 3, number.into());
+                row.window.counters = Counters { events, bytes_out, bytes_in, denied, ..Counters::default() };
                 row
             };
             let mut rows: Vec<Row> = hosts.into_iter().map(make).collect();
@@ -247,11 +253,16 @@ proptest! {
             rows.iter().for_each(|row| whole.window.merge(&row.window));
             rows.push(whole);
             for record in scoring.score(Bucket { start: at * QUARTER, rows, missing: BTreeSet::new() }).records {
-                let numbers = [record.actual, record.typical, record.lower, record.upper, record.probability, record.multi_bucket_impact];
+                let AnomalyRecord { actual, typical, lower, upper, probability, multi_bucket_impact, .. } = record;
+                let numbers = [actual, typical, lower, upper, probability, multi_bucket_impact];
                 prop_assert!(numbers.iter().all(|number| number.is_finite()), "{record:?}");
                 prop_assert!((LEAST_SCORE..=100.0).contains(&record.record_score), "{record:?}");
                 let difference = record.actual - record.typical;
-                let effect = if function.starts_with("low_") { -difference } else if function.starts_with("high_") { difference } else { difference.abs() };
+                let effect = match function.split_once('_').map(|(side, _)| side) {
+                    Some("low") => -difference,
+                    Some("high") => difference,
+                    _ => difference.abs(),
+                };
                 prop_assert!(effect >= 1.0, "{record:?}");
             }
         }

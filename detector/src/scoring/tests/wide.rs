@@ -136,6 +136,18 @@ fn jobs_of_several_lengths_do_not_see_each_other() {
     drop(all.tripwires(96 * 8 * QUARTER, 4, |_| Some(none)));
 }
 
+#[test]
+fn the_windows_of_an_open_bucket_have_a_limit_that_shows() {
+    let keys = |memory: u64| {
+        let mut scoring = Scoring::new(&jobs("1d"), Span::QUARTER_HOUR, memory);
+        let left_out: u64 = (0..3).map(|at| scoring.score(bucket(at, |n| usual(at, n))).not_modelled).sum();
+        (scoring.wide[0].stored().keys, left_out)
+    };
+    assert_eq!(keys(64 << 20), (5 + 1, 0), "hosts and their site");
+    // A quarter of it is for windows: the site and two hosts, here. And it is noted that the site has more.
+    assert_eq!(keys(4 * 3 * 1700), (3 + 1, 3 * 3));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     /// Whenever it is stopped and goes on from what was stored, the same comes out.
