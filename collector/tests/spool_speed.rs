@@ -32,9 +32,9 @@ fn payload() -> Vec<u8> {
         let subject = Subject::Address(std::net::Ipv4Addr::from(0x0a00_0000 + host).into());
         let mut window = Window::default();
         for _ in 0..2 + random(2) {
-            let (events, bytes) = (1 + random(20), random(1 << 20));
+            let bytes = random(1 << 20);
             let counters = Counters {
-                events,
+                events: 1 + random(20),
                 bytes_out: bytes,
                 bytes_in: random(1 << 22),
                 packets_out: bytes / 700,
@@ -44,7 +44,7 @@ fn payload() -> Vec<u8> {
             window.counters.add(&counters);
             let peer = std::net::Ipv4Addr::from(0xc000_0000 + random(1 << 24) as u32);
             let service = Service { port: [443, 53, 80, 22][random(4) as usize], protocol: 6 };
-            window.attribute(Peer::from(std::net::IpAddr::V4(peer)), service, events, bytes);
+            window.attribute(Peer::from(std::net::IpAddr::V4(peer)), service, &counters);
         }
         push(&mut windows, None, &subject, &window, false);
     }

@@ -73,7 +73,8 @@ impl TryFrom<Written> for Exception {
     }
 }
 
-fn time(text: &str) -> Option<EventMillis> {
+/// RFC 3339, or a day in UTC.
+pub(crate) fn time(text: &str) -> Option<EventMillis> {
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let day: jiff::civil::Date = text.parse().ok()?;
         jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()

@@ -34,6 +34,8 @@ pub enum Field {
     Port,
     /// All peers among the heaviest contributors.
     Peer,
+    /// Peers that the host had not met for a week, as a joint job found them.
+    NewPeer,
     /// The heaviest peer alone.
     TopPeer,
     /// Services among the contributors, as "443/tcp".
@@ -56,7 +58,7 @@ pub enum Field {
 
 impl Field {
     /// Every field with its name.
-    const NAMES: [(Self, &'static str); 20] = [
+    const NAMES: [(Self, &'static str); 21] = [
         (Self::Job, "job"),
         (Self::Site, "site"),
         (Self::Dimension, "dimension"),
@@ -68,6 +70,7 @@ impl Field {
         (Self::Asn, "asn"),
         (Self::Port, "port"),
         (Self::Peer, "peer"),
+        (Self::NewPeer, "new_peer"),
         (Self::TopPeer, "top_peer"),
         (Self::Service, "service"),
         (Self::User, "user"),
@@ -132,6 +135,7 @@ impl Field {
             Self::Asn => split(record, Dimension::Asn),
             Self::Port => split(record, Dimension::Port),
             Self::Peer => contributors(record, "peer").collect(),
+            Self::NewPeer => contributors(record, "new_peer").collect(),
             Self::TopPeer => contributors(record, "peer").take(1).collect(),
             Self::Service => contributors(record, "service").collect(),
             Self::User => contributors(record, "user").collect(),

@@ -1,52 +1,23 @@
 //! What is modelled: a job is a measure, a function and a split, and makes one series per split value.
 
+pub(crate) mod custom_rule;
+mod function;
+mod written;
+
 use std::fmt;
 
-use serde::Deserialize;
 use spikewatch_domain::{
     key::{Dimension, Subject},
+    span::Span,
     window::{Measure, Window},
 };
 
+pub use self::{
+    custom_rule::CustomRule,
+    function::{Aggregate, Function},
+};
 use crate::baseline::Side;
-
-/// Elastic's names of what is done with a measure. All of these take the sum over the bucket and look for high values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Function {
-    /// Events; a bucket without any counts as 0.
-    HighCount,
-    /// Bytes or packets.
-    HighSum,
-    /// Different peers or ports.
-    HighDistinctCount,
-}
-
-impl Function {
-    /// Its name in documents and configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::HighCount => "high_count",
-            Self::HighSum => "high_sum",
-            Self::HighDistinctCount => "high_distinct_count",
-        }
-    }
-
-    /// Which deviations it reports.
-    #[must_use]
-    pub fn side(self) -> Side {
-        Side::High
-    }
-
-    fn fits(self, measure: Measure) -> bool {
-        match measure {
-            Measure::Events | Measure::Denied => self == Self::HighCount,
-            Measure::BytesOut | Measure::BytesIn | Measure::PacketsOut | Measure::PacketsIn => self == Self::HighSum,
-            Measure::DistinctPeers | Measure::DistinctPeerPorts => self == Self::HighDistinctCount,
-        }
-    }
-}
+pub use crate::baseline::table::Model;
 
 /// What a job is split by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +53,15 @@ impl Split {
             Self::By(dimension) => Some(dimension),
         }
     }
+
+    /// The model of its series where a job doesn't say: rich for the few that carry a whole site or the whole network.
+    #[must_use]
+    pub fn usual_model(self) -> Model {
+        match self {
+            Self::Global | Self::By(Dimension::Site) => Model::Rich,
+            Self::By(_) => Model::Compact,
+        }
+    }
 }
 
 /// A job.
@@ -95,29 +75,15 @@ pub struct Job {
     pub function: Function,
     /// One series for what.
     pub split: Split,
-    /// What the actual value must exceed the typical one by, in the measure's unit: two peers instead of one may be rare
-    /// and is still nothing to tell anyone.
+    /// Length of its buckets: a multiple of the base bucket, which it is if nothing is said.
+    pub bucket_span: Option<Span>,
+    /// What models its series.
+    pub model: Model,
+    /// What it leaves out, and when.
+    pub rules: Vec<CustomRule>,
+    /// What the actual value must differ from the typical one by, in the measure's unit: two peers instead of one may
+    /// be rare and is still nothing to tell anyone.
     pub minimum_effect: f64,
-}
-
-/// A job as configuration writes it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    id: String,
-    measure: String,
-    function: Function,
-    /// "global" or a dimension.
-    split: String,
-    /// That of the measure unless it says otherwise.
-    minimum_effect: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    job: Vec<Written>,
 }
 
 /// Why jobs can't be used.
@@ -138,6 +104,16 @@ pub enum InvalidJob {
         /// What it may hold.
         expected: &'static str,
     },
+    /// A job's buckets don't consist of base buckets.
+    #[error("job {id:?}: bucket_span {span} must be a multiple of the base bucket, {base}")]
+    Span {
+        /// The job.
+        id: String,
+        /// Its bucket span.
+        span: Span,
+        /// The base bucket.
+        base: Span,
+    },
     /// Two jobs with one id.
     #[error("job {0:?} is there twice")]
     Twice(String),
@@ -145,87 +121,62 @@ pub enum InvalidJob {
 
 impl Job {
     fn builtin(id: &str, measure: Measure, function: Function, split: Split) -> Self {
-        Self { id: id.into(), measure, function, split, minimum_effect: minimum_effect(measure) }
+        let (minimum_effect, model) = (minimum_effect(function, measure), split.usual_model());
+        Self { id: id.into(), measure, function, split, bucket_span: None, model, rules: Vec::new(), minimum_effect }
     }
 
     /// The jobs that every detector has.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
-        use Function::{HighCount, HighDistinctCount, HighSum};
+        let [count, sum, distinct] = [Aggregate::Count, Aggregate::Sum, Aggregate::DistinctCount]
+            .map(|aggregate| Function::Of(aggregate, Side::High));
         let (host, site) = (Split::By(Dimension::Host), Split::By(Dimension::Site));
         vec![
-            Self::builtin("high_count_network_events", Measure::Events, HighCount, Split::Global),
-            Self::builtin("high_count_network_denies", Measure::Denied, HighCount, Split::Global),
-            Self::builtin("high_count_network_events_by_site", Measure::Events, HighCount, site),
-            Self::builtin("high_count_network_events_by_host", Measure::Events, HighCount, host),
-            Self::builtin("high_bytes_out_by_host", Measure::BytesOut, HighSum, host),
-            Self::builtin("high_bytes_in_by_host", Measure::BytesIn, HighSum, host),
-            Self::builtin("high_packets_in_by_host", Measure::PacketsIn, HighSum, host),
-            Self::builtin("high_distinct_peers_by_host", Measure::DistinctPeers, HighDistinctCount, host),
-            Self::builtin("high_distinct_ports_by_host", Measure::DistinctPeerPorts, HighDistinctCount, host),
+            Self::builtin("high_count_network_events", Measure::Events, count, Split::Global),
+            Self::builtin("high_count_network_denies", Measure::Denied, count, Split::Global),
+            Self::builtin("high_count_network_events_by_site", Measure::Events, count, site),
+            Self::builtin("high_count_network_events_by_host", Measure::Events, count, host),
+            Self::builtin("high_bytes_out_by_host", Measure::BytesOut, sum, host),
+            Self::builtin("high_bytes_in_by_host", Measure::BytesIn, sum, host),
+            Self::builtin("high_packets_in_by_host", Measure::PacketsIn, sum, host),
+            Self::builtin("high_distinct_peers_by_host", Measure::DistinctPeers, distinct, host),
+            Self::builtin("high_distinct_ports_by_host", Measure::DistinctPeerPorts, distinct, host),
+            Self::builtin("host_activity", Measure::Events, Function::Activity, host),
+            Self::builtin("host_exfiltration", Measure::BytesOut, Function::Exfiltration, host),
         ]
     }
 
-    /// Reads jobs from TOML: `[[job]]` tables with `id`, `measure`, `function` and `split`.
+    /// Reads jobs from TOML: `[[job]]` tables with `id`, `measure`, `function` and `split`, and what else docs/jobs.md
+    /// has.
     ///
     /// # Errors
     /// Names the job and the field that doesn't fit.
     pub fn from_toml(text: &str) -> Result<Vec<Self>, InvalidJob> {
-        let file: File = toml::from_str(text).map_err(|e| InvalidJob::Syntax(e.to_string()))?;
-        let jobs = file.job.into_iter().map(Self::check).collect::<Result<Vec<_>, _>>()?;
+        let file: written::File = toml::from_str(text).map_err(|e| InvalidJob::Syntax(e.to_string()))?;
+        let jobs = file.job.into_iter().map(written::Written::check).collect::<Result<Vec<_>, _>>()?;
         match jobs.iter().enumerate().find(|(at, job)| jobs.iter().take(*at).any(|other| other.id == job.id)) {
             Some((_, twice)) => Err(InvalidJob::Twice(twice.id.clone())),
             None => Ok(jobs),
         }
     }
 
-    fn check(written: Written) -> Result<Self, InvalidJob> {
-        let Written { id, measure, function, split, minimum_effect: effect } = written;
-        let invalid = |field, value: &str, expected| InvalidJob::Field {
-            id: id.clone(),
-            field,
-            value: value.to_owned(),
-            expected,
-        };
-        if !(1..=64).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
-            return Err(invalid("id", &id, "1 to 64 letters, digits, '_', '-' or '.'"));
-        }
-        let known = Measure::ALL.into_iter().find(|known| known.name() == measure);
-        let measure = known.ok_or_else(|| {
-            invalid(
-                "measure",
-                &measure,
-                "events, bytes_out, bytes_in, packets_out, packets_in, distinct_peers, distinct_peer_ports or denied",
-            )
-        })?;
-        if !function.fits(measure) {
-            return Err(invalid(
-                "function",
-                function.name(),
-                "high_count for events and denied, high_sum for bytes and packets, high_distinct_count for the rest",
-            ));
-        }
-        let split = match split.as_str() {
-            "global" => Split::Global,
-            name => match Dimension::ALL.into_iter().find(|dimension| dimension.name() == name) {
-                Some(dimension) => Split::By(dimension),
-                None => return Err(invalid("split", name, "global, host, site, country, asn or port")),
-            },
-        };
-        let distinct = matches!(measure, Measure::DistinctPeers | Measure::DistinctPeerPorts);
-        if distinct && matches!(split, Split::By(Dimension::Country | Dimension::Asn | Dimension::Port)) {
-            let split = split.dimension().map_or("", Dimension::name);
-            return Err(invalid(
-                "split",
-                split,
-                "global, host or site: windows of other dimensions have counters only",
-            ));
-        }
-        let minimum_effect = effect.unwrap_or_else(|| minimum_effect(measure));
-        if !(0.0..=1e18).contains(&minimum_effect) {
-            return Err(invalid("minimum_effect", &minimum_effect.to_string(), "0 or more"));
-        }
-        Ok(Self { id, measure, function, split, minimum_effect })
+    /// The jobs that every detector has, and these; one of the same id stands in for the one that every detector has.
+    #[must_use]
+    pub fn with_built_in(own: Vec<Self>) -> Vec<Self> {
+        let mut jobs = Self::built_in();
+        jobs.retain(|job| own.iter().all(|own| own.id != job.id));
+        jobs.extend(own);
+        jobs
+    }
+
+    /// Checks that jobs' buckets consist of base buckets.
+    ///
+    /// # Errors
+    /// Names the first job whose buckets don't.
+    pub fn check_spans(jobs: &[Self], base: Span) -> Result<(), InvalidJob> {
+        let faulty =
+            jobs.iter().find_map(|job| Some((job, job.bucket_span.filter(|span| !span.is_multiple_of(base))?)));
+        faulty.map_or(Ok(()), |(job, span)| Err(InvalidJob::Span { id: job.id.clone(), span, base }))
     }
 
     /// The groups that it belongs to, for calendars: what it is split by, and its measure.
@@ -234,18 +185,24 @@ impl Job {
         [self.split.dimension().map_or("global", Dimension::name), self.measure.name()]
     }
 
-    /// The job's value of a window.
+    /// The job's value of a window; nothing if the window has none.
     #[must_use]
-    pub fn value(&self, window: &Window) -> u64 {
-        window.measure(self.measure)
+    pub fn value(&self, window: &Window) -> Option<f64> {
+        self.function.value(self.measure, window)
     }
 }
 
-/// Least excess worth telling, where a job doesn't say.
-fn minimum_effect(measure: Measure) -> f64 {
+/// Least difference worth telling, where a job doesn't say.
+fn minimum_effect(function: Function, measure: Measure) -> f64 {
+    let mean = function.aggregate() == Some(Aggregate::Mean);
+    if function == Function::Rare {
+        return 1.0;
+    }
     match measure {
         Measure::Events => 20.0,
+        Measure::BytesOut | Measure::BytesIn if mean => 1000.0,
         Measure::BytesOut | Measure::BytesIn => 100_000.0,
+        Measure::PacketsOut | Measure::PacketsIn if mean => 5.0,
         Measure::PacketsOut | Measure::PacketsIn => 200.0,
         Measure::DistinctPeers | Measure::DistinctPeerPorts => 5.0,
         Measure::Denied => 10.0,
@@ -259,44 +216,4 @@ impl fmt::Display for Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_come_from_toml() {
-        let jobs = Job::from_toml(
-            "[[job]]\nid = \"denied_by_host\"\nmeasure = \"denied\"\nfunction = \"high_count\"\nsplit = \"host\"\n",
-        )
-        .unwrap();
-        assert_eq!(jobs.len(), 1);
-        assert_eq!((jobs[0].measure, jobs[0].split), (Measure::Denied, Split::By(Dimension::Host)));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let error = |text: &str| Job::from_toml(text).unwrap_err().to_string();
-        let job = |measure: &str, function: &str, split: &str| {
-            format!("[[job]]\nid = \"j\"\nmeasure = \"{measure}\"\nfunction = \"{function}\"\nsplit = \"{split}\"\n")
-        };
-        assert!(error(&job("flows", "high_count", "host")).contains("measure \"flows\" must be events"));
-        assert!(error(&job("events", "high_sum", "host")).contains("function \"high_sum\" must be"));
-        assert!(error(&job("events", "high_count", "user")).contains("split \"user\" must be global"));
-        let blind = error(&job("distinct_peers", "high_distinct_count", "port"));
-        assert!(blind.contains("split \"port\" must be global, host or site"), "{blind}");
-        assert!(error("[[job]]\nid = \"j\"\nsize = 3\n").contains("size"));
-        let twice = job("events", "high_count", "host").repeat(2);
-        assert!(error(&twice).contains("there twice"));
-    }
-
-    #[test]
-    fn reserved_hosts_have_no_series() {
-        let hosts = Split::By(Dimension::Host);
-        assert!(hosts.takes(&Subject::Name("web-1".into())));
-        assert!(!hosts.takes(&Subject::Transit) && !hosts.takes(&Subject::Overflow) && !hosts.takes(&Subject::Site));
-        assert!(!hosts.takes(&Subject::Other(Dimension::Host)));
-        assert!(Split::By(Dimension::Site).takes(&Subject::Site));
-        assert!(!hosts.takes(&Subject::Port(53)));
-        let ports = Split::By(Dimension::Port);
-        assert!(ports.takes(&Subject::Port(53)) && !ports.takes(&Subject::Other(Dimension::Port)));
-    }
-}
+mod tests;

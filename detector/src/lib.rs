@@ -17,6 +17,7 @@ pub mod exception;
 pub mod execution;
 pub mod field;
 pub mod job;
+pub mod joint;
 pub mod leader;
 mod metrics;
 pub mod prepare;
@@ -137,6 +138,7 @@ impl Options {
         if self.jobs.is_empty() {
             self.jobs = Job::built_in();
         }
+        Job::check_spans(&self.jobs, self.shape.bucket)?;
         if self.rules.is_empty() {
             self.rules = Rule::built_in()?;
         }

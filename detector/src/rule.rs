@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub(crate) use self::duration::{duration, millis, optional};
+pub(crate) use self::duration::{duration, millis, optional, parse};
 pub use self::meaning::{Named, Severity, Threat};
 use crate::{
     exception::{Exception, Lists},
@@ -98,6 +98,7 @@ impl Rule {
         [
             include_str!("../../deploy/rules/spike-in-network-traffic.toml"),
             include_str!("../../deploy/rules/spike-in-a-hosts-traffic.toml"),
+            include_str!("../../deploy/rules/spike-in-upload-to-new-peers.toml"),
             include_str!("../../deploy/rules/spike-in-firewall-denies.toml"),
             include_str!("../../deploy/rules/spike-in-traffic-to-a-country.toml"),
             include_str!("../../deploy/rules/traffic-to-a-rare-country.toml"),

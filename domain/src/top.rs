@@ -14,27 +14,31 @@ pub struct Tally<I> {
     pub id: I,
     /// Events counted since it entered the list (saturating).
     pub events: u32,
-    /// In two halves, so that the entry needs no 8-byte alignment: these lists are most of a quiet host's memory.
-    bytes: [u32; 2],
+    /// In three parts, so that the entry needs no 8-byte alignment: these lists are most of a quiet host's memory.
+    bytes: [u16; 3],
+    /// Of these bytes, those that went out; counted for peers only.
+    sent: [u16; 3],
     /// Weight it may have had before it entered the list, in units of 64 rounded up: the list's least weight at that
     /// time; 0 if nothing was lost. Whole numbers, so that ordering a list is cheap and equal on every machine.
     pub inherited: u32,
 }
 
 impl<I> Tally<I> {
-    /// A tally as it came over a wire.
-    pub fn new(id: I, events: u32, bytes: u64, inherited: u32) -> Self {
-        Self { id, events, bytes: [(bytes >> 32) as u32, bytes as u32], inherited }
+    /// A tally as it came over a wire. `sent` are those of the bytes that went out, where that is counted.
+    pub fn new(id: I, events: u32, bytes: u64, sent: u64, inherited: u32) -> Self {
+        Self { id, events, bytes: in_parts(bytes), sent: in_parts(sent.min(bytes)), inherited }
     }
 
-    /// Bytes, both directions, counted since it entered the list.
+    /// Bytes, both directions, counted since it entered the list (saturating at 2^48 - 1, 281 TB).
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        u64::from(self.bytes[0]) << 32 | u64::from(self.bytes[1])
+        of_parts(self.bytes)
     }
 
-    fn set_bytes(&mut self, bytes: u64) {
-        self.bytes = [(bytes >> 32) as u32, bytes as u32];
+    /// Those of the bytes that went out; 0 where that isn't counted.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        of_parts(self.sent)
     }
 
     /// What lists are ordered by: bytes + 256 × events, plus what may have been before.
@@ -54,10 +58,20 @@ impl<I> Tally<I> {
         self.inherited = self.inherited.saturating_add(units);
     }
 
-    fn add(&mut self, events: u64, bytes: u64) {
+    fn add(&mut self, events: u64, bytes: u64, sent: u64) {
         self.events = self.events.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
-        self.set_bytes(self.bytes().saturating_add(bytes));
+        self.bytes = in_parts(self.bytes().saturating_add(bytes));
+        self.sent = in_parts(self.sent().saturating_add(sent));
     }
+}
+
+fn in_parts(bytes: u64) -> [u16; 3] {
+    let bytes = bytes.min((1 << 48) - 1);
+    [(bytes >> 32) as u16, (bytes >> 16) as u16, bytes as u16]
+}
+
+fn of_parts([high, middle, low]: [u16; 3]) -> u64 {
+    u64::from(high) << 32 | u64::from(middle) << 16 | u64::from(low)
 }
 
 fn in_units(weight: u64) -> u32 {
@@ -125,14 +139,14 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
         ranked
     }
 
-    /// Counts `events` and `bytes` for `id`.
-    pub fn add(&mut self, id: I, events: u64, bytes: u64) -> Added {
+    /// Counts `events` and `bytes` for `id`, and of the bytes those `sent`, where the list tells them apart.
+    pub fn add(&mut self, id: I, events: u64, bytes: u64, sent: u64) -> Added {
         if let Some(tally) = self.entries.iter_mut().find(|tally| tally.id == id) {
-            tally.add(events, bytes);
+            tally.add(events, bytes, sent);
             return Added::Known;
         }
-        let mut tally = Tally::new(id, 0, 0, 0);
-        tally.add(events, bytes);
+        let mut tally = Tally::new(id, 0, 0, 0, 0);
+        tally.add(events, bytes, sent);
         if self.entries.len() < N {
             // Room for 1, 3, 7 and N: most lists stay short, and there are millions of them.
             let listed = self.entries.len();
@@ -165,7 +179,7 @@ impl<I: Ord + Clone, const N: usize> Top<I, N> {
             match self.entries.iter().position(|tally| tally.id == theirs.id) {
                 Some(at) => {
                     met |= 1 << at;
-                    self.entries[at].add(u64::from(theirs.events), theirs.bytes());
+                    self.entries[at].add(u64::from(theirs.events), theirs.bytes(), theirs.sent());
                     self.entries[at].inherit(theirs.inherited);
                 }
                 None => new |= 1 << place,
@@ -218,7 +232,8 @@ mod tests {
 
     fn of(stream: &[(u8, u64)]) -> (Top<u8, 4>, bool) {
         let mut top = Top::default();
-        let cut = stream.iter().fold(false, |cut, (id, bytes)| (top.add(*id, 1, *bytes) == Added::Evicted) | cut);
+        let cut =
+            stream.iter().fold(false, |cut, (id, bytes)| (top.add(*id, 1, *bytes, *bytes / 2) == Added::Evicted) | cut);
         (top, cut)
     }
 
@@ -236,6 +251,7 @@ mod tests {
                     .map(|(_, bytes)| bytes + EVENT_WEIGHT).sum();
                 prop_assert!(tally.weight() - tally.error() <= truth);
                 prop_assert!(tally.weight() >= truth);
+                prop_assert!(tally.sent() <= tally.bytes() / 2);
             }
             prop_assert!(top.len() <= 4);
         }
@@ -244,8 +260,8 @@ mod tests {
         fn a_contributor_of_more_than_its_share_is_listed(noise in proptest::collection::vec(0..200u8, 1..300)) {
             let mut top = Top::<u8, 4>::default();
             for id in &noise {
-                top.add(*id, 1, 0);
-                top.add(255, 1, 1);
+                top.add(*id, 1, 0, 0);
+                top.add(255, 1, 1, 0);
             }
             prop_assert!(top.contains(&255));
         }

@@ -162,7 +162,7 @@ pub struct Names {
 pub struct Window {
     /// Exact counters.
     pub counters: Counters,
-    /// Heaviest peers; all of them while there is no overflow.
+    /// Heaviest peers, with the bytes sent to each; all of them while there is no overflow.
     pub peers: Top<Peer, TOP_PEERS>,
     /// Heaviest services; all of them while there is no overflow.
     pub services: Top<Service, TOP_SERVICES>,
@@ -188,22 +188,22 @@ pub struct Share<'a> {
 impl Window {
     /// Charges one share.
     pub fn add(&mut self, share: &Share<'_>) {
-        let (events, bytes) = (share.counters.events, share.counters.bytes());
         self.counters.add(&share.counters);
-        self.attribute(share.peer, share.service, events, bytes);
+        self.attribute(share.peer, share.service, &share.counters);
         if let Some(annotations) = share.annotations {
-            self.add_names(annotations, events, bytes);
+            self.add_names(annotations, share.counters.events, share.counters.bytes());
         }
     }
 
     /// Counts a share for its peer and service. Apart from [`Window::add`], so that a summary of many hosts can do it for
     /// several shares of one host at a time: the lists are most of what a share touches in memory.
-    pub fn attribute(&mut self, peer: Peer, service: Service, events: u64, bytes: u64) {
+    pub fn attribute(&mut self, peer: Peer, service: Service, counters: &Counters) {
+        let (events, bytes) = (counters.events, counters.bytes());
         if self.would_outgrow(peer, service) {
             self.outgrow();
         }
-        let listed_peer = self.peers.add(peer, events, bytes);
-        let listed_service = self.services.add(service, events, bytes);
+        let listed_peer = self.peers.add(peer, events, bytes, counters.bytes_out);
+        let listed_service = self.services.add(service, events, bytes, 0);
         if let Some(overflow) = &mut self.overflow {
             // What is listed was counted when it was listed.
             if listed_peer != Added::Known {
@@ -228,10 +228,10 @@ impl Window {
         }
         let names = self.names.get_or_insert_default();
         if let Some(user) = &annotations.user {
-            names.users.add(user.as_str().into(), events, bytes);
+            names.users.add(user.as_str().into(), events, bytes, 0);
         }
         if let Some(process) = &annotations.process {
-            names.processes.add(process.as_str().into(), events, bytes);
+            names.processes.add(process.as_str().into(), events, bytes, 0);
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod calendars;
 pub(crate) mod check;
 pub(crate) mod endpoints;
 mod file;
+pub(crate) mod jobs;
 pub(crate) mod layers;
 mod problems;
 pub(crate) mod rules;
@@ -226,8 +227,7 @@ pub(crate) struct Detector {
     pub(crate) lease: Text<Period>,
     /// An aggregator that is silent for so long is dead: others get its shards.
     pub(crate) aggregator_lease: Text<Period>,
-    /// The store: `sqlite://relative.db`, `sqlite:///absolute/path.db`, `sqlite::memory:`, or
-    /// `postgres://user:password@host/database` for a cluster.
+    /// The store: `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite::memory:` or `postgres://user@host/name`.
     pub(crate) store: String,
     /// A commit survives a loss of power; a PostgreSQL server whose settings don't allow for that is refused.
     pub(crate) durable: bool,
@@ -241,6 +241,8 @@ pub(crate) struct Detector {
     pub(crate) memory_limit: Text<Size>,
     /// Buckets after which the baselines are saved, so that a restart needs not learn all again; 0: never.
     pub(crate) snapshot_buckets: u32,
+    /// File of jobs, beside those that ship or in their place; empty: none.
+    pub(crate) jobs: PathBuf,
     /// Folder of rules, one TOML file each; empty: the rules that ship.
     pub(crate) rules: PathBuf,
     /// File of exceptions that rules share, and of the lists they name; empty: none.
@@ -353,6 +355,7 @@ impl Default for Detector {
             retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
             memory_limit: Text(Size(4 << 30)),
             snapshot_buckets: 16,
+            jobs: PathBuf::new(),
             rules: PathBuf::new(),
             exceptions: PathBuf::new(),
             keep: Keep::default(),

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     cli::{Emit, ReplayArguments},
     cluster::{Cluster, Plan, Site},
-    config::{Config, calendars, layers::Fault, rules},
+    config::{Config, calendars, jobs, layers::Fault, rules},
     failure::{Failure, Outcome},
     human::processor_time,
     roles,
@@ -115,7 +115,7 @@ const CHEAPEST_JOB: &str = "high_count_network_events";
 
 /// The jobs and rules that the arguments leave.
 fn select(arguments: &ReplayArguments, config: &Config) -> Result<(Vec<Job>, Vec<Rule>), Failure> {
-    let mut jobs = Job::built_in();
+    let mut jobs = jobs::load(&config.detector, arguments.bucket_span.0).map_err(usage)?;
     let mut rules = rules::load(&config.detector).map_err(usage)?;
     if let Some(unknown) = arguments.jobs.iter().find(|name| jobs.iter().all(|job| job.id != **name)) {
         let known: Vec<_> = jobs.iter().map(|job| job.id.as_str()).collect();

@@ -16,7 +16,7 @@ use spikewatch_proto::v1::{
 
 use crate::{
     config::{
-        Collector, Config, Format, Keep, SourceKind, calendars,
+        Collector, Config, Format, Keep, SourceKind, calendars, jobs,
         layers::Fault,
         rules,
         text::{Endpoint, OrEmpty},
@@ -161,6 +161,7 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Failure::Usage(faults.join("\n"))
     };
+    let jobs = jobs::load(detector, config.cluster.bucket.0.0).map_err(usage)?;
     let rules = rules::load(detector).map_err(usage)?;
     let calendars = Calendars::new(calendars::load(detector).map_err(usage)?);
     Ok(spikewatch_detector::Options {
@@ -169,6 +170,7 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         shape: Shape { shards: config.cluster.shards, bucket: config.cluster.bucket.0.0 },
         allowed_lateness: detector.allowed_lateness.0.0,
         max_wait: detector.max_wait.0.0,
+        jobs,
         rules,
         calendars,
         retention: retention(&detector.keep),
@@ -179,7 +181,6 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         name: config.node.name.clone(),
         lease: detector.lease.0.0,
         timing: Timing { lease_ms: millis(detector.aggregator_lease.0.0), ..Timing::default() },
-        ..spikewatch_detector::Options::default()
     })
 }
 

@@ -194,10 +194,20 @@ fn host(record: &AnomalyRecord) -> Option<Host<'_>> {
     })
 }
 
+/// Each peer once, those first that are new.
+fn peers(record: &AnomalyRecord) -> impl Iterator<Item = &str> {
+    let named = |field: &'static str| {
+        let of_field = record.contributors.iter().filter(move |contributor| contributor.field == field);
+        of_field.map(|contributor| contributor.value.as_str())
+    };
+    let twice = move |peer: &&str| named("new_peer").any(|new| new == *peer);
+    named("new_peer").chain(named("peer").filter(move |peer| !twice(peer)))
+}
+
 /// Peers that are addresses.
 fn addresses(record: &AnomalyRecord) -> Vec<String> {
-    let peers = record.contributors.iter().filter(|contributor| contributor.field == "peer");
-    peers.filter(|peer| peer.value.parse::<IpAddr>().is_ok()).map(|peer| peer.value.clone()).collect()
+    let peers = peers(record).filter(|peer| peer.parse::<IpAddr>().is_ok());
+    peers.map(str::to_owned).collect()
 }
 
 /// The addresses that sent and those that received, as far as the measure tells.
@@ -227,6 +237,6 @@ fn related<'a>(record: &'a AnomalyRecord, host: Option<&Host<'a>>) -> Related<'a
         of_field.map(|contributor| contributor.value.as_str())
     };
     let mut ip: Vec<&str> = host.and_then(|host| host.ip).into_iter().flatten().collect();
-    ip.extend(named("peer").filter(|peer| peer.parse::<IpAddr>().is_ok() && *peer != record.value));
+    ip.extend(peers(record).filter(|peer| peer.parse::<IpAddr>().is_ok() && *peer != record.value));
     Related { ip, hosts: host.and_then(|host| host.name).into_iter().collect(), user: named("user").collect() }
 }

@@ -1,14 +1,26 @@
 //! What kind of spike it probably is, and on which numbers that rests. Numbers decide, or it stays unclear.
+//!
+//! All rules look at what came on top of the usual: the excess of each measure over its forecast, and how many times the
+//! forecast it is. In this order:
+//!
+//! 1. Bytes for peers that the host did not know: exfiltration, unless as much comes back.
+//! 2. Many small packets come in, or large ones from many more sources than usual, and not one for each of many ports:
+//!    a flood.
+//! 3. Many more events, nearly as many more peers or ports, next to no bytes in each: a scan.
+//! 4. Events and bytes in both directions rise in the usual proportion: a surge.
+//! 5. Bytes go out, hardly any come in, and most of them to one peer or to unknown ones: exfiltration.
 
 use spikewatch_domain::window::Measure;
 use spikewatch_proto::convert::results::AnomalyRecord;
 
+use crate::{job::Function, joint::UNKNOWN};
+
 /// A kind of spike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Far more comes in than goes out, from more than it usually does.
+    /// Far more packets come in than usual, small ones or from many.
     Flood,
-    /// Far more goes out, to few.
+    /// Far more goes out, to few or to new peers.
     Exfiltration,
     /// Far more peers or ports, with little to each.
     Scan,
@@ -35,8 +47,8 @@ impl Kind {
 /// One number that the kind rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number {
-    /// What was measured.
-    pub measure: Measure,
+    /// A measure's name, or what was made of several.
+    pub what: &'static str,
     /// How much.
     pub actual: f64,
     /// What is usual.
@@ -52,65 +64,184 @@ pub struct Likely {
     pub evidence: Vec<Number>,
 }
 
-/// Score from which a measure counts as raised.
-const RAISED: f64 = 50.0;
+impl Likely {
+    const UNCLEAR: Self = Self { kind: Kind::Unclear, evidence: Vec::new() };
+}
+
+/// Extra packets of a flood carry fewer bytes than that each.
+const SMALL_PACKET: f64 = 200.0;
+/// Above 0, a part of the joint evidence is more than a usual day reaches.
+const UNUSUAL: f64 = 0.0;
+
+/// A measure of the window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Quantity {
+    actual: f64,
+    typical: f64,
+}
+
+impl Quantity {
+    fn excess(self) -> f64 {
+        (self.actual - self.typical).max(0.0)
+    }
+
+    fn times(self) -> f64 {
+        (self.actual + 1.0) / (self.typical + 1.0)
+    }
+
+    fn number(self, what: &'static str) -> Number {
+        Number { what, actual: self.actual, typical: self.typical }
+    }
+}
 
 /// A record and its companions, by measure.
-struct Numbers<'a>(&'a AnomalyRecord);
+struct Window<'a>(&'a AnomalyRecord);
 
-impl Numbers<'_> {
-    fn get(&self, measure: Measure) -> Option<(Number, f64)> {
+impl Window<'_> {
+    fn of(&self, measure: Measure) -> Option<Quantity> {
         let record = self.0;
-        if record.measure == measure {
-            return Some((Number { measure, actual: record.actual, typical: record.typical }, record.record_score));
-        }
-        let companion = record.companions.iter().find(|companion| companion.measure == measure)?;
-        let number = Number { measure, actual: companion.actual, typical: companion.typical };
-        Some((number, companion.record_score))
+        let companion = record.companions.iter().find(|companion| companion.measure == measure);
+        let companion = companion.map(|other| Quantity { actual: other.actual, typical: other.typical });
+        let own = || Quantity { actual: record.actual, typical: record.typical };
+        // The record of bytes to new peers is one of bytes out, and not of all of them; a mean is not a total.
+        let total = Function::named(&record.function).is_some_and(Function::only_grows);
+        companion.or_else(|| (record.measure == measure && total).then(own))
     }
 
-    fn raised(&self, measure: Measure) -> bool {
-        self.get(measure).is_some_and(|(_, score)| score >= RAISED)
+    fn get(&self, measure: Measure) -> Quantity {
+        self.of(measure).unwrap_or_default()
     }
 
-    fn actual(&self, measure: Measure) -> f64 {
-        self.get(measure).map_or(0.0, |(number, _)| number.actual)
+    fn is_to_new_peers(&self) -> bool {
+        self.0.function == Function::Exfiltration.name()
     }
 
-    /// How many times the usual, with an absolute floor so that 3 instead of 1 is not "three times".
-    fn times(&self, measure: Measure, floor: f64) -> f64 {
-        self.get(measure).map_or(1.0, |(number, _)| number.actual / number.typical.max(floor))
+    /// A part of the joint evidence, where it is known.
+    fn part(&self, name: &str) -> Option<f64> {
+        let part = self.0.parts.iter().find(|part| part.name == name)?;
+        (part.decades > UNKNOWN).then_some(part.decades)
     }
 
-    fn likely(&self, kind: Kind, measures: &[Measure]) -> Likely {
-        let evidence = measures.iter().filter_map(|measure| self.get(*measure)).map(|(number, _)| number).collect();
-        Likely { kind, evidence }
+    /// Share of the window's bytes that went to or came from its heaviest peer.
+    fn heaviest_share(&self) -> f64 {
+        let heaviest = self.0.contributors.iter().filter(|who| who.field == "peer").map(|who| who.bytes).max();
+        let all = self.get(Measure::BytesOut).actual + self.get(Measure::BytesIn).actual;
+        heaviest.unwrap_or(0) as f64 / all.max(1.0)
     }
 }
 
 /// The likely kind of the spike that a record reports.
 #[must_use]
 pub(super) fn of(record: &AnomalyRecord) -> Likely {
-    use Measure::{BytesIn, BytesOut, DistinctPeerPorts, DistinctPeers, Events, PacketsIn};
-    let numbers = Numbers(record);
+    let window = Window(record);
     if record.companions.is_empty() {
-        return Likely { kind: Kind::Unclear, evidence: Vec::new() };
+        return Likely::UNCLEAR;
     }
-    let (sent, received) = (numbers.actual(BytesOut), numbers.actual(BytesIn));
-    let per_event = (sent + received) / numbers.actual(Events).max(1.0);
-    let peers = numbers.raised(DistinctPeers) && numbers.times(DistinctPeers, 5.0) >= 3.0;
-    let ports = numbers.raised(DistinctPeerPorts) && numbers.times(DistinctPeerPorts, 5.0) >= 3.0;
-    let inbound = numbers.raised(PacketsIn) || numbers.raised(BytesIn);
-    let outbound = numbers.raised(BytesOut);
-    if inbound && received > 3.0 * sent && numbers.times(PacketsIn, 1000.0) >= 3.0 {
-        numbers.likely(Kind::Flood, &[PacketsIn, BytesIn, BytesOut, DistinctPeers])
-    } else if (peers || ports) && per_event < 2000.0 {
-        numbers.likely(Kind::Scan, &[DistinctPeers, DistinctPeerPorts, Events, BytesOut])
-    } else if outbound && sent > 3.0 * received && !peers {
-        numbers.likely(Kind::Exfiltration, &[BytesOut, BytesIn, DistinctPeers])
-    } else if outbound && inbound {
-        numbers.likely(Kind::Surge, &[Events, BytesOut, BytesIn])
-    } else {
-        Likely { kind: Kind::Unclear, evidence: Vec::new() }
+    let rules = [to_new_peers, flood, scan, surge, exfiltration];
+    rules.iter().find_map(|rule| rule(&window)).unwrap_or(Likely::UNCLEAR)
+}
+
+fn to_new_peers(window: &Window<'_>) -> Option<Likely> {
+    use Measure::{BytesIn, BytesOut, Events};
+    if !window.is_to_new_peers() {
+        return None;
     }
+    let [events, out, back] = [Events, BytesOut, BytesIn].map(|measure| window.get(measure));
+    let alone = out.excess() > 2.0 * back.excess() || events.times() < 2.0;
+    let new = Number { what: "bytes_out_to_new_peers", actual: window.0.actual, typical: window.0.typical };
+    Some(Likely {
+        kind: if alone { Kind::Exfiltration } else { Kind::Surge },
+        evidence: vec![new, out.number("bytes_out"), back.number("bytes_in"), events.number("events")],
+    })
+}
+
+fn flood(window: &Window<'_>) -> Option<Likely> {
+    use Measure::{BytesIn, BytesOut, DistinctPeers, PacketsIn};
+    let [received, sent, packets, peers] =
+        [BytesIn, BytesOut, PacketsIn, DistinctPeers].map(|measure| window.get(measure));
+    // What answers it is never more than what comes; a scan's answers are.
+    let inbound = match window.of(Measure::PacketsOut) {
+        Some(out) => packets.excess() > 1.2 * out.excess(),
+        None => received.excess() > 1.2 * sent.excess(),
+    };
+    if packets.times() <= 1.8 || !inbound || is_sweep_of_ports(window) {
+        return None;
+    }
+    let size = received.excess() / packets.excess().max(1.0);
+    let small = size < SMALL_PACKET;
+    let reflected = received.excess() > 10.0 * sent.excess() && peers.times() > 3.0 && peers.excess() > 20.0;
+    let usual_size = received.typical / packets.typical.max(1.0);
+    let size = Number { what: "bytes_per_extra_packet_in", actual: size, typical: usual_size };
+    (small || reflected).then(|| Likely {
+        kind: Kind::Flood,
+        evidence: vec![
+            packets.number("packets_in"),
+            size,
+            received.number("bytes_in"),
+            sent.number("bytes_out"),
+            peers.number("distinct_peers"),
+        ],
+    })
+}
+
+/// Many ports, and no more peers than usual: somebody tries them one by one, and packets come with that.
+fn is_sweep_of_ports(window: &Window<'_>) -> bool {
+    use Measure::{DistinctPeerPorts, DistinctPeers, Events};
+    let [events, peers, ports] = [Events, DistinctPeers, DistinctPeerPorts].map(|measure| window.get(measure));
+    ports.excess() > 0.3 * events.excess() && ports.times() > 2.0 && ports.excess() > 20.0 && peers.times() < 2.0
+}
+
+/// Bytes of an extra event, and of a usual one.
+fn event_size(window: &Window<'_>) -> Quantity {
+    use Measure::{BytesIn, BytesOut, Events};
+    let [events, out, back] = [Events, BytesOut, BytesIn].map(|measure| window.get(measure));
+    Quantity {
+        actual: (out.excess() + back.excess() + 1.0) / events.excess().max(1.0),
+        typical: (out.typical + back.typical + 1.0) / events.typical.max(1.0),
+    }
+}
+
+fn scan(window: &Window<'_>) -> Option<Likely> {
+    use Measure::{DistinctPeerPorts, DistinctPeers, Events};
+    let [events, peers, ports] = [Events, DistinctPeers, DistinctPeerPorts].map(|measure| window.get(measure));
+    let fan = peers.excess().max(ports.excess());
+    let wide = fan > 0.3 * events.excess() && peers.times().max(ports.times()) > 2.0;
+    let size = event_size(window);
+    (events.times() > 2.0 && wide && size.actual < 0.3 * size.typical).then(|| Likely {
+        kind: Kind::Scan,
+        evidence: vec![
+            peers.number("distinct_peers"),
+            ports.number("distinct_peer_ports"),
+            events.number("events"),
+            size.number("bytes_per_extra_event"),
+        ],
+    })
+}
+
+fn surge(window: &Window<'_>) -> Option<Likely> {
+    use Measure::{BytesIn, BytesOut, Events};
+    let [events, out, back] = [Events, BytesOut, BytesIn].map(|measure| window.get(measure));
+    let size = event_size(window);
+    let usual = (0.2..5.0).contains(&(size.actual / size.typical));
+    (events.times() > 1.15 && out.times() > 1.2 && back.times() > 1.2 && usual).then(|| Likely {
+        kind: Kind::Surge,
+        evidence: vec![
+            events.number("events"),
+            out.number("bytes_out"),
+            back.number("bytes_in"),
+            size.number("bytes_per_extra_event"),
+        ],
+    })
+}
+
+fn exfiltration(window: &Window<'_>) -> Option<Likely> {
+    use Measure::{BytesIn, BytesOut, DistinctPeers};
+    let [out, back, peers] = [BytesOut, BytesIn, DistinctPeers].map(|measure| window.get(measure));
+    let outbound = out.excess() > 4.0 * back.excess() && out.times() > 1.2;
+    let to_unknown = window.part("new_peers_share_12h").is_some_and(|decades| decades > UNUSUAL);
+    let to_one = window.heaviest_share() > 0.5 && peers.times() < 2.0;
+    (outbound && (to_unknown || to_one)).then(|| Likely {
+        kind: Kind::Exfiltration,
+        evidence: vec![out.number("bytes_out"), back.number("bytes_in"), peers.number("distinct_peers")],
+    })
 }

@@ -9,22 +9,35 @@ use super::{
     kind::{Kind, Likely},
     quantity::{amount, bytes, count, period, time},
 };
+use crate::job::{Aggregate, Function};
 
 pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> String {
     let (who, did) = (who(record), did(record.measure));
-    let amount = |value| amount(record.measure, value);
-    let mut text = format!(
-        "{who} {did} {} in the {} from {}; {} {} typical (95 % of values lie between {} and {})",
+    let function = Function::named(&record.function);
+    let each = if function.and_then(Function::aggregate) == Some(Aggregate::Mean) { " per connection" } else { "" };
+    let amount = |value| format!("{}{each}", amount(record.measure, value));
+    let to_new_peers = record.function == Function::Exfiltration.name();
+    let (to, usual) = match to_new_peers {
+        true => (" to peers that it had not met for a week", format!("a usual day reaches {}", amount(record.upper))),
+        false => ("", format!("95 % of values lie between {} and {}", amount(record.lower), amount(record.upper))),
+    };
+    let begin = format!(
+        "{who} {did} {}{to} in the {} from {}",
         amount(record.actual),
         record.bucket_span,
-        time(record.bucket_start),
-        amount(record.typical),
-        if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" },
-        amount(record.lower),
-        amount(record.upper),
+        time(record.bucket_start)
     );
+    let mut text = if function == Some(Function::Rare) {
+        let (met, buckets) = (count(record.typical), count(f64::from(record.buckets_seen)));
+        format!("{begin}; it was there in {met} of the {buckets} buckets before")
+    } else {
+        let is = if is_one(&amount(record.typical)) || is_bytes(record.measure) { "is" } else { "are" };
+        format!("{begin}; {} {is} typical ({usual})", amount(record.typical))
+    };
     if let Some(factor) = factor(record) {
         text.push_str(&format!(", so {} times as much", count(factor)));
+    } else if function != Some(Function::Rare) && record.actual < 0.95 * record.typical {
+        text.push_str(&format!(", so {} % of it", count(100.0 * record.actual / record.typical)));
     }
     text.push('.');
     if alert.incident.start < record.bucket_start {
@@ -36,8 +49,14 @@ pub(super) fn of(alert: &Alert, record: &AnomalyRecord, likely: &Likely) -> Stri
         Kind::Exfiltration => text.push_str(" It looks like exfiltration."),
         kind => text.push_str(&format!(" It looks like a {}.", kind.name())),
     }
-    for (field, label) in [("site", "Sites"), ("peer", "Top peers"), ("service", "Services"), ("process", "Processes")]
-    {
+    let fields = [
+        ("site", "Sites"),
+        ("new_peer", "New peers"),
+        ("peer", "Top peers"),
+        ("service", "Services"),
+        ("process", "Processes"),
+    ];
+    for (field, label) in fields {
         let named: Vec<String> =
             record.contributors.iter().filter(|contributor| contributor.field == field).take(3).map(named).collect();
         if !named.is_empty() {
@@ -93,7 +112,9 @@ fn is_one(amount: &str) -> bool {
 
 /// How many times the typical value, where that says something.
 pub(super) fn factor(record: &AnomalyRecord) -> Option<f64> {
-    (record.typical >= 0.5 && record.actual > record.typical).then(|| record.actual / record.typical)
+    // What is typical of something rare is how often it was there.
+    let same_unit = record.function != Function::Rare.name();
+    (same_unit && record.typical >= 0.5 && record.actual > record.typical).then(|| record.actual / record.typical)
 }
 
 fn who(record: &AnomalyRecord) -> String {

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 use spikewatch_domain::{key::Dimension, span::Span, window::Measure};
-use spikewatch_proto::convert::results::{Companion, Contributor};
+use spikewatch_proto::convert::results::{Companion, Contributor, Part};
 
 use super::*;
 
@@ -51,6 +51,7 @@ fn record() -> AnomalyRecord {
             companion(Measure::Events, 43.0, 40.0, 1.0),
             companion(Measure::DistinctPeers, 2.0, 2.0, 0.0),
         ],
+        parts: Vec::new(),
     }
 }
 
@@ -113,6 +114,49 @@ fn the_document_is_ecs() {
 }
 
 #[test]
+fn bytes_for_new_peers_are_told_apart_from_all_bytes() {
+    let usual = record();
+    let part = |name: &str, decades| Part { name: name.into(), decades };
+    let mut contributors = usual.contributors.clone();
+    contributors.insert(0, contributor("new_peer", "203.0.113.9", 3, 5_190_000_000));
+    let record = AnomalyRecord {
+        job: "host_exfiltration".into(),
+        function: "exfiltration".into(),
+        actual: 5_190_000_000.0,
+        typical: 2_000_000.0,
+        lower: 0.0,
+        upper: 30_000_000.0,
+        contributors,
+        companions: vec![companion(Measure::BytesOut, 5_200_000_000.0, 12_000_000.0, 91.0)],
+        parts: vec![part("new_peers_12h", 4.123_456_78), part("tiny", -3.0)],
+        ..usual
+    };
+    let (alert, document) = alert(&record, NIGHT);
+    assert!(
+        alert.reason.starts_with(
+            "10.0.0.4 at site berlin sent 5.2 GB to peers that it had not met for a week in the 15m from \
+             2026-01-05T02:00:00Z; 2.0 MB is typical (a usual day reaches 30.0 MB), so 2,595 times as much. It looks like \
+             exfiltration. New peers: 203.0.113.9 (3 connections, 5.2 GB)."
+        ),
+        "{}",
+        alert.reason
+    );
+    let numbers = &document["spikewatch"];
+    assert_eq!(
+        numbers["parts"],
+        json!([{"name": "new_peers_12h", "decades": 4.12346}]),
+        "what is not known is not told"
+    );
+    assert_eq!(
+        (&numbers["kind_evidence"][0], &numbers["kind_evidence"][1]),
+        (
+            &json!({"measure": "bytes_out_to_new_peers", "actual": 5.19e9, "typical": 2e6}),
+            &json!({"measure": "bytes_out", "actual": 5.2e9, "typical": 1.2e7})
+        )
+    );
+}
+
+#[test]
 fn the_same_finding_is_the_same_bytes_and_id() {
     let (one, _) = alert(&record(), NIGHT);
     let (other, _) = alert(&record(), NIGHT);
@@ -171,6 +215,90 @@ fn a_scan_is_many_peers_with_little_each_and_nothing_is_guessed() {
     let (alert, document) = alert(&alone, NIGHT);
     assert_eq!(document["spikewatch"]["kind"], "unclear");
     assert!(document["spikewatch"].get("kind_evidence").is_none() && !alert.reason.contains("looks like"));
+}
+
+#[test]
+fn ports_tried_one_by_one_are_a_scan_for_both_ends() {
+    // As many packets come in as go out, the measure of which nobody watches.
+    let sweep = |received: f64| AnomalyRecord {
+        job: "high_distinct_ports_by_host".into(),
+        function: "high_distinct_count".into(),
+        measure: Measure::DistinctPeerPorts,
+        actual: 2661.0,
+        typical: 1.7,
+        companions: vec![
+            companion(Measure::BytesOut, 1_900_000.0, 2_000_000.0, 4.0),
+            companion(Measure::BytesIn, received, 1_500_000.0, 0.0),
+            companion(Measure::PacketsIn, 4_000.0, 1_200.0, 40.0),
+            companion(Measure::Events, 5454.0, 26.0, 97.0),
+            companion(Measure::DistinctPeers, 12.0, 9.0, 0.0),
+        ],
+        ..record()
+    };
+    for received in [1_600_000.0, 1_400_000.0] {
+        assert_eq!(alert(&sweep(received), NIGHT).1["spikewatch"]["kind"], "scan");
+    }
+    // The same packets on one port, from many, are a flood.
+    let mut flood = sweep(1_600_000.0);
+    (flood.function, flood.measure, flood.actual, flood.typical) = ("high_count".into(), Measure::Events, 5454.0, 26.0);
+    flood.companions[3] = companion(Measure::DistinctPeerPorts, 2.0, 2.0, 0.0);
+    flood.companions[4] = companion(Measure::DistinctPeers, 600.0, 9.0, 99.0);
+    assert_eq!(alert(&flood, NIGHT).1["spikewatch"]["kind"], "flood");
+}
+
+#[test]
+fn dips_and_means_are_told_in_their_own_words() {
+    let dip = AnomalyRecord {
+        job: "quiet".into(),
+        function: "low_count".into(),
+        measure: Measure::Events,
+        actual: 24.0,
+        typical: 1200.0,
+        lower: 900.0,
+        upper: 1500.0,
+        contributors: Vec::new(),
+        companions: Vec::new(),
+        ..record()
+    };
+    let (told, document) = alert(&dip, NIGHT);
+    assert_eq!(
+        told.reason,
+        "10.0.0.4 at site berlin had 24 connections in the 15m from 2026-01-05T02:00:00Z; 1,200 connections are typical (95 % \
+         of values lie between 900 connections and 1,500 connections), so 2 % of it."
+    );
+    assert_eq!(document["spikewatch"]["kind"], "unclear");
+    let mean = AnomalyRecord {
+        function: "high_mean".into(),
+        actual: 90_000.0,
+        typical: 3000.0,
+        contributors: Vec::new(),
+        ..record()
+    };
+    let (told, _) = alert(&mean, NIGHT);
+    assert!(told.reason.contains("sent 90.0 kB per connection in the 15m"), "{}", told.reason);
+    assert!(told.reason.contains("3.0 kB per connection is typical"), "{}", told.reason);
+}
+
+#[test]
+fn what_is_rare_is_told_by_how_often_it_was_there() {
+    let rare = AnomalyRecord {
+        job: "rare_port".into(),
+        dimension: Some(Dimension::Port),
+        value: "6667".into(),
+        function: "rare".into(),
+        measure: Measure::Events,
+        actual: 2.0,
+        typical: 0.0,
+        buckets_seen: 2400,
+        contributors: Vec::new(),
+        companions: Vec::new(),
+        ..record()
+    };
+    assert_eq!(
+        alert(&rare, NIGHT).0.reason,
+        "Port 6667 at site berlin had 2 connections in the 15m from 2026-01-05T02:00:00Z; it was there in 0 of the 2,400 \
+         buckets before."
+    );
 }
 
 #[test]

@@ -21,17 +21,12 @@ const PRIOR: [(f64, f64); 10] = [
     (2.336, 4.523),
     (2.883, 5.0),
 ];
-/// Evidence per decade beyond the last knot.
-const PRIOR_SLOPE: f64 = 0.90;
 /// -log10 p to score: +25 per decade of event rate, then slower. 25 is about one event in 10 series-days, 50 one in
 /// 100, 75 one in 1000.
 const SCORE: [(f64, f64); 3] = [(1.55, 0.0), (4.55, 75.0), (8.0, 100.0)];
 
 const LEAST: f64 = -8.0;
 const STEP: f64 = 0.05;
-const BINS: usize = 400;
-/// Weight of the prior, in buckets.
-const PRIOR_COUNT: f64 = 1e5;
 /// Beyond the bin with this many exceedances the prior is continued.
 const ENOUGH: u64 = 30;
 
@@ -51,17 +46,36 @@ fn interpolate(knots: &[(f64, f64)], x: f64) -> f64 {
     left_y
 }
 
+/// What is assumed of some evidence while too little of it was counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Curve {
+    /// Evidence, ascending, and -log10 of the share that exceeds it. There is at least one.
+    pub knots: &'static [(f64, f64)],
+    /// Decades per evidence below the first knot.
+    pub below: f64,
+    /// Evidence per decade beyond the last one.
+    pub beyond: f64,
+    /// Weight, in what is counted.
+    pub weight: f64,
+}
+
+impl Curve {
+    /// The shipped one, of the evidence of single measures and in buckets.
+    const SHIPPED: Self = Self { knots: &PRIOR, below: 0.3, beyond: 0.90, weight: 1e5 };
+
+    fn l(&self, q: f64) -> f64 {
+        match (self.knots.first(), self.knots.last()) {
+            (Some(first), _) if q < first.0 => (first.1 + self.below * (q - first.0)).max(0.0),
+            (_, Some(last)) if q > last.0 => last.1 + (q - last.0) / self.beyond,
+            _ => interpolate(self.knots, q),
+        }
+    }
+}
+
 /// `-log10 p` of evidence `q` by the shipped prior alone.
 #[must_use]
 pub fn prior_l(q: f64) -> f64 {
-    let (first, last) = (PRIOR[0], PRIOR[PRIOR.len() - 1]);
-    if q < first.0 {
-        (first.1 + 0.3 * (q - first.0)).max(0.0)
-    } else if q > last.0 {
-        last.1 + (q - last.0) / PRIOR_SLOPE
-    } else {
-        interpolate(&PRIOR, q)
-    }
+    Curve::SHIPPED.l(q)
 }
 
 /// Score 0 to 100 of `l = -log10 p`. Bands as in Elastic: 3 warning, 25 minor, 50 major, 75 critical.
@@ -73,6 +87,7 @@ pub fn record_score(l: f64) -> f64 {
 /// The pooled distribution of a job's evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
+    curve: Curve,
     counts: Vec<u64>,
     most: u64,
     table: Vec<f64>,
@@ -82,6 +97,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// Counts that it keeps.
+    pub const BINS: usize = 400;
     /// Halve beyond this many buckets, unless 30 days of the job are more.
     pub const LEAST_MEMORY: u64 = 4_000_000;
 
@@ -95,10 +112,17 @@ impl Calibration {
     /// Restores what [`Calibration::counts`] gave. Missing bins are empty, superfluous ones ignored.
     #[must_use]
     pub fn from_counts(memory: u64, counts: &[u64]) -> Self {
-        let mut counts: Vec<u64> = counts.iter().take(BINS).copied().collect();
-        counts.resize(BINS, 0);
+        Self::over(Curve::SHIPPED, memory, counts)
+    }
+
+    /// The same of other evidence, of which `curve` is assumed.
+    #[must_use]
+    pub fn over(curve: Curve, memory: u64, counts: &[u64]) -> Self {
+        let mut counts: Vec<u64> = counts.iter().take(Calibration::BINS).copied().collect();
+        counts.resize(Calibration::BINS, 0);
         let most = memory.max(Self::LEAST_MEMORY);
-        let mut calibration = Self { counts, most, table: vec![0.0; BINS], last_bin: 0, shift: 0.0 };
+        let mut calibration =
+            Self { curve, counts, most, table: vec![0.0; Calibration::BINS], last_bin: 0, shift: 0.0 };
         calibration.refresh();
         calibration
     }
@@ -115,7 +139,7 @@ impl Calibration {
             return;
         }
         // Float to integer casts saturate, so every q finds a bin.
-        let bin = (((q - LEAST) / STEP) as usize).min(BINS - 1);
+        let bin = (((q - LEAST) / STEP) as usize).min(Calibration::BINS - 1);
         if let Some(count) = self.counts.get_mut(bin) {
             *count = count.saturating_add(1);
         }
@@ -134,9 +158,9 @@ impl Calibration {
         let mut last = None;
         for (bin, (count, l)) in self.counts.iter().zip(self.table.iter_mut()).enumerate().rev() {
             exceeding = exceeding.saturating_add(*count);
-            let prior = prior_l(edge(bin));
-            let expected = PRIOR_COUNT * libm::exp10(-prior);
-            *l = -libm::log10((exceeding as f64 + expected) / (total + PRIOR_COUNT));
+            let prior = self.curve.l(edge(bin));
+            let expected = self.curve.weight * libm::exp10(-prior);
+            *l = -libm::log10((exceeding as f64 + expected) / (total + self.curve.weight));
             if last.is_none() && exceeding >= ENOUGH {
                 last = Some((bin, *l - prior));
             }
@@ -150,9 +174,9 @@ impl Calibration {
     #[must_use]
     pub fn l_of(&self, q: f64) -> f64 {
         let position = (q - LEAST) / STEP;
-        let bin = (position as usize).min(BINS - 2);
+        let bin = (position as usize).min(Calibration::BINS - 2);
         if bin >= self.last_bin {
-            return (prior_l(q) + self.shift).max(0.0);
+            return (self.curve.l(q) + self.shift).max(0.0);
         }
         let fraction = (position - bin as f64).clamp(0.0, 1.0);
         match self.table.get(bin..bin + 2) {

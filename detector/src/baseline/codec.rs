@@ -81,7 +81,7 @@ macro_rules! for_each_field {
 }
 
 /// A number with a fixed little-endian form.
-trait Stored: Copy {
+pub(crate) trait Stored: Copy {
     fn write(self, out: &mut Vec<u8>);
     fn read(bytes: &mut &[u8]) -> Option<Self>;
 }
@@ -101,6 +101,15 @@ macro_rules! stored {
     )*};
 }
 stored!(u8, i8, u16, i16, u32, i32, i64, f32);
+
+impl Stored for bool {
+    fn write(self, out: &mut Vec<u8>) {
+        u8::from(self).write(out);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        u8::read(bytes).map(|byte| byte != 0)
+    }
+}
 
 impl Compact {
     /// Length of the stored form.

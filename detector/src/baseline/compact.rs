@@ -164,10 +164,10 @@ impl Compact {
         if bounds { prediction.bounded() } else { prediction.evidence }
     }
 
-    /// What [`Compact::score`] finds of a count, and what [`Compact::learn`] needs to learn it. `logarithm`: that of the
-    /// count, `ln(1+x)`.
-    pub(crate) fn foresee(&self, t: i64, count: u64, logarithm: f64, span_s: u32, side: Side) -> Prediction {
-        self.predict(t, count as f64, logarithm, span_s, side)
+    /// What [`Compact::score`] finds of a value, finite and not negative, and what [`Compact::learn`] needs to learn
+    /// it. `logarithm`: that of the value, `ln(1+x)`.
+    pub(crate) fn foresee(&self, t: i64, value: f64, logarithm: f64, span_s: u32, side: Side) -> Prediction {
+        self.predict(t, value, logarithm, span_s, side)
     }
 
     /// Buckets learnt so far.

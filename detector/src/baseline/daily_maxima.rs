@@ -4,11 +4,11 @@
 //! day?") and turns evidence into decades of event rate, the unit of a false-alert budget.
 
 /// Days remembered.
-pub(super) const DAYS: usize = 28;
+pub(crate) const DAYS: usize = 28;
 
 /// What is assumed of a channel before its own days are known, and how strongly.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Prior {
+pub(crate) struct Prior {
     /// Location of a usual day's maximum.
     pub location: f64,
     /// Mean excess over it.
@@ -22,15 +22,15 @@ pub(super) struct Prior {
 /// Weight of the prior's scale, in excesses.
 const SCALE_DAYS: f64 = 6.0;
 /// The prior of the three surprise channels.
-pub(super) const SURPRISE: Prior = Prior { location: 2.2, scale: 0.7, location_days: 1.0, least_scale: 0.15 };
+pub(crate) const SURPRISE: Prior = Prior { location: 2.2, scale: 0.7, location_days: 1.0, least_scale: 0.15 };
 
 /// The prior of ln(1+x), whose location is the fleet's.
-pub(super) fn marginal(location: f64) -> Prior {
+pub(crate) fn marginal(location: f64) -> Prior {
     Prior { location, scale: 0.8, location_days: 0.15, least_scale: 0.10 }
 }
 
 /// Robust location and scale of the `days` newest maxima, shrunk to `prior`.
-pub(super) fn fit(ring: &[f32; DAYS], days: usize, prior: Prior) -> (f64, f64) {
+pub(crate) fn fit(ring: &[f32; DAYS], days: usize, prior: Prior) -> (f64, f64) {
     let n = days.min(DAYS);
     if n == 0 {
         return (prior.location, prior.scale);

@@ -10,19 +10,21 @@
 //! score is bit-equal on every machine, and a saved and reloaded series goes on exactly where it was.
 
 mod calibration;
-mod codec;
+pub(crate) mod codec;
 mod compact;
-mod daily_maxima;
+pub(crate) mod daily_maxima;
 mod evidence;
 mod learn;
+mod novelty;
 mod predict;
-mod residual;
+pub(crate) mod residual;
 pub mod rich;
 mod season;
 pub mod table;
 
-pub use calibration::{CALIBRATE_AFTER_S, Calibration, prior_l, record_score};
+pub use calibration::{CALIBRATE_AFTER_S, Calibration, Curve, prior_l, record_score};
 pub use codec::DecodeError;
 pub use compact::{Compact, LARGEST_VALUE, PRIOR_UNKNOWN, Side};
 pub use evidence::{Evidence, multi_bucket_impact};
+pub(crate) use novelty::Novelty;
 pub(crate) use predict::Prediction;

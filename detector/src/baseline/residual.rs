@@ -16,7 +16,7 @@ fn stretch(b: f64, z: f64) -> (f64, f64) {
 }
 
 /// Survival function and density of a standardised residual (exponent 4).
-pub(super) fn survival_and_density(z: f64) -> (f64, f64) {
+pub(crate) fn survival_and_density(z: f64) -> (f64, f64) {
     let (v, root) = stretch(SCALE_4, z);
     let v2 = v * v;
     let v4 = v2 * v2;
@@ -25,7 +25,7 @@ pub(super) fn survival_and_density(z: f64) -> (f64, f64) {
 }
 
 /// Survival function of a standardised mean of several residuals (exponent 8: means have lighter tails).
-pub(super) fn survival_of_mean(z: f64) -> f64 {
+pub(crate) fn survival_of_mean(z: f64) -> f64 {
     let (v, _) = stretch(SCALE_8, z);
     let v2 = v * v;
     let v4 = v2 * v2;
@@ -33,7 +33,7 @@ pub(super) fn survival_of_mean(z: f64) -> f64 {
 }
 
 /// `-log10 p`, finite for every p in [0, 1].
-pub(super) fn decades(p: f64) -> f64 {
+pub(crate) fn decades(p: f64) -> f64 {
     -libm::log10(p.max(1e-300))
 }
 

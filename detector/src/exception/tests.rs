@@ -40,6 +40,7 @@ fn record() -> AnomalyRecord {
         buckets_seen: 1000,
         contributors: vec![contributor("peer", "10.9.1.7"), contributor("peer", "203.0.113.9")],
         companions: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

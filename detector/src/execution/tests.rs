@@ -41,6 +41,7 @@ fn record(finalised: u64, bucket: u64, host: u64, score: f64) -> AnomalyRecord {
         buckets_seen: 1000,
         contributors: Vec::new(),
         companions: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

@@ -12,7 +12,8 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     })
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// As [`duration`] reads it.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let text = text.strip_prefix("now-").unwrap_or(text);
     let at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(at);

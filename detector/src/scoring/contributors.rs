@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use spikewatch_domain::{
     top::{Tally, Top},
-    window::{Service, Window},
+    window::{Peer, Service, Window},
 };
 use spikewatch_proto::convert::results::Contributor;
 
@@ -23,6 +23,23 @@ pub(super) fn of(window: &Window) -> Vec<Contributor> {
         take(&mut list, "process", &names.processes, OTHERS, |name| name.to_string());
     }
     list
+}
+
+/// Those of the listed peers that the host did not know, by the bytes that were sent to them; `strangers` in the order of the
+/// list.
+pub(super) fn new_peers(window: &Window, strangers: impl Iterator<Item = Peer>) -> Vec<Contributor> {
+    let strangers: Vec<Peer> = strangers.collect();
+    let mut listed: Vec<&Tally<Peer>> = window.peers.ranked();
+    listed.retain(|tally| strangers.contains(&tally.id) && tally.sent() > 0);
+    listed.sort_by_key(|tally| std::cmp::Reverse(tally.sent()));
+    let name = |tally: &Tally<Peer>| Contributor {
+        field: "new_peer".to_owned(),
+        value: IpAddr::from(tally.id).to_string(),
+        events: u64::from(tally.events),
+        bytes: tally.sent(),
+        error: tally.error() as f64,
+    };
+    listed.into_iter().take(PEERS).map(name).collect()
 }
 
 /// A site as a contributor to the global series.

@@ -11,10 +11,15 @@ use spikewatch_proto::convert::results::{AnomalyRecord, Companion, Contributor};
 
 use super::{
     LEAST_SCORE, contributors,
+    joint::parts,
     judge::{Judge, Verdict},
     table::Input,
 };
-use crate::job::Split;
+use crate::{
+    baseline::record_score,
+    job::{Function, Job, Split},
+    joint::Evidence,
+};
 
 /// From this score on, a record carries the other measures of its window.
 const EXPLAIN_FROM: f64 = 25.0;
@@ -32,27 +37,32 @@ pub(super) struct Judged<'a> {
     /// It is complete, so it will be learnt.
     pub(super) learn: bool,
     pub(super) judges: &'a [Judge],
-    /// One per job.
-    pub(super) verdicts: &'a [Verdict],
+    /// One per job; none where it has no value of the window.
+    pub(super) verdicts: &'a [Option<Verdict>],
     /// If it is late: the verdicts on what was known of it before.
-    pub(super) before: Option<&'a [Verdict]>,
+    pub(super) before: Option<&'a [Option<Verdict>]>,
+    /// The bucket is still open: the values are what was counted so far.
+    pub(super) so_far: bool,
+    /// Joint evidence, where there are joint jobs.
+    pub(super) joint: Option<&'a Evidence>,
 }
 
 impl Judged<'_> {
     /// Adds what is unusual to `records`, one list per job.
     pub(super) fn tell(&self, records: &mut [Vec<AnomalyRecord>]) {
-        let explained = self.verdicts.iter().any(|verdict| verdict.score >= EXPLAIN_FROM);
+        let explained = self.verdicts.iter().flatten().any(|verdict| verdict.score >= EXPLAIN_FROM);
         let companions = if explained { self.companions() } else { Vec::new() };
         let contributors = LazyCell::new(|| {
             let own = contributors::of(self.input.window);
             self.input.extra.iter().cloned().chain(own).collect::<Vec<_>>()
         });
         for (((judge, verdict), own), job) in self.judges.iter().zip(self.verdicts).zip(records).zip(0..) {
-            let before = self.before.and_then(|before| before.get(job));
+            let Some(verdict) = verdict else { continue };
+            let before = self.before.and_then(|before| before.get(job)).and_then(Option::as_ref);
             if verdict.score >= LEAST_SCORE && before.is_none_or(|before| is_news(before, verdict)) {
                 let record = self.record(judge, verdict, &companions, || contributors.clone());
                 own.extend(record.map(|record| AnomalyRecord {
-                    late: before.is_some(),
+                    late: self.before.is_some(),
                     initial_record_score: before.map_or(record.initial_record_score, |before| before.score),
                     ..record
                 }));
@@ -67,15 +77,32 @@ impl Judged<'_> {
         companions: &[Companion],
         contributors: impl FnOnce() -> Vec<Contributor>,
     ) -> Option<AnomalyRecord> {
-        let expected = verdict.foreseen.expected();
-        // After a spike the run of buckets stays unusual for a while, though this one is not.
-        if verdict.actual - expected.typical < judge.job.minimum_effect {
-            return None;
-        }
         let others =
             companions.iter().filter(|companion| companion.job != judge.job.id && verdict.score >= EXPLAIN_FROM);
+        let others = others.cloned().collect();
+        let record = self.describe(judge, verdict, others, contributors);
+        // After a spike the run of buckets stays unusual for a while, though this one is not.
+        let effect = judge.job.function.effect(verdict.actual, record.typical);
+        (effect >= judge.job.minimum_effect && self.holds(judge, &record)).then_some(record)
+    }
+
+    /// True unless what is still missing of the value may take back what is said of it: a part that is too little, or a
+    /// mean of a part, says nothing of the whole.
+    fn holds(&self, judge: &Judge, record: &AnomalyRecord) -> bool {
+        let whole = self.learn && !self.so_far;
+        whole || (judge.job.function.only_grows() && record.actual >= record.typical)
+    }
+
+    fn describe(
+        &self,
+        judge: &Judge,
+        verdict: &Verdict,
+        companions: Vec<Companion>,
+        contributors: impl FnOnce() -> Vec<Contributor>,
+    ) -> AnomalyRecord {
+        let expected = verdict.foreseen.expected();
         let Input { name, subject, .. } = self.input;
-        Some(AnomalyRecord {
+        AnomalyRecord {
             job: judge.job.id.clone(),
             bucket_start: self.start,
             bucket_span: self.span,
@@ -99,20 +126,44 @@ impl Judged<'_> {
             early: false,
             buckets_seen: verdict.buckets,
             contributors: contributors(),
-            companions: others.cloned().collect(),
+            companions,
+            parts: self.joint.map_or_else(Vec::new, parts),
+        }
+    }
+
+    /// The record of a joint job, with the numbers of the measure that it shows in. `l`: -log10 of the probability.
+    pub(super) fn joint_record(&self, judge: &Judge, verdict: &Verdict, job: &Job, l: f64) -> Option<AnomalyRecord> {
+        let score = record_score(l);
+        let companions = if score >= EXPLAIN_FROM { self.companions() } else { Vec::new() };
+        let contributors = || {
+            let own = contributors::of(self.input.window);
+            self.input.extra.iter().cloned().chain(own).collect()
+        };
+        let record = self.describe(judge, verdict, companions, contributors);
+        let effect = if job.function == Function::Activity { judge.job.minimum_effect } else { f64::NEG_INFINITY };
+        (record.actual - record.typical >= effect).then(|| AnomalyRecord {
+            job: job.id.clone(),
+            function: job.function.name().to_owned(),
+            record_score: score,
+            initial_record_score: score,
+            probability: libm::exp10(-l).clamp(0.0, 1.0),
+            ..record
         })
     }
 
     /// What all jobs say of the window.
     fn companions(&self) -> Vec<Companion> {
-        let say = |(judge, verdict): (&Judge, &Verdict)| Companion {
-            job: judge.job.id.clone(),
-            measure: judge.job.measure,
-            actual: verdict.actual,
-            typical: verdict.foreseen.expected().typical,
-            record_score: verdict.score,
+        let say = |(judge, verdict): (&Judge, &Option<Verdict>)| {
+            let verdict = verdict.as_ref().filter(|_| judge.job.function.only_grows())?;
+            Some(Companion {
+                job: judge.job.id.clone(),
+                measure: judge.job.measure,
+                actual: verdict.actual,
+                typical: verdict.foreseen.expected().typical,
+                record_score: verdict.score,
+            })
         };
-        self.judges.iter().zip(self.verdicts).map(say).collect()
+        self.judges.iter().zip(self.verdicts).filter_map(say).collect()
     }
 }
 

@@ -4,12 +4,16 @@ use spikewatch_domain::{span::Span, window::Window};
 
 use super::{
     fleet::Fleet,
+    joint::Says,
     model::{Foreseen, Model},
+    quiet::Place,
     state::{JudgeState, Unreadable},
+    table::seconds,
 };
 use crate::{
-    baseline::{CALIBRATE_AFTER_S, Calibration, record_score},
-    job::Job,
+    baseline::{CALIBRATE_AFTER_S, Calibration, Side, record_score},
+    calendar::Skip,
+    job::{Job, custom_rule},
 };
 
 /// What no bucket of any site reaches: ln(1+x) of 10^15 bytes.
@@ -26,16 +30,20 @@ pub(super) struct Judge {
     span: Span,
 }
 
-/// What a job counts in a window.
+/// A job's value of a window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Value {
-    count: u64,
-    /// ln(1+count).
+    actual: f64,
+    /// ln(1+actual).
     logarithm: f64,
 }
 
 impl Value {
-    pub(super) const ZERO: Self = Self { count: 0, logarithm: 0.0 };
+    const ZERO: Self = Self { actual: 0.0, logarithm: 0.0 };
+
+    fn of(actual: f64) -> Self {
+        Self { actual, logarithm: libm::log1p(actual) }
+    }
 }
 
 /// What a job says of one value.
@@ -50,6 +58,18 @@ pub(super) struct Verdict {
     pub(super) buckets: u32,
     /// Whence it comes, and what there is to learn.
     pub(super) foreseen: Foreseen,
+    /// What calendars and custom rules leave out.
+    pub(super) skip: Skip,
+}
+
+impl Verdict {
+    /// Leaves out what is not wanted of it.
+    pub(super) fn leave_out(&mut self, skip: Skip) {
+        self.skip = self.skip.or(skip);
+        if self.skip.result {
+            self.score = 0.0;
+        }
+    }
 }
 
 impl Judge {
@@ -58,17 +78,35 @@ impl Judge {
         Self { job, fleet, calibration, memory: Calibration::LEAST_MEMORY, span }
     }
 
-    /// The job's value of a window, counted for the fleet.
-    pub(super) fn count(&mut self, window: &Window) -> Value {
+    /// The job's value of a window, if it has one, counted for the fleet.
+    pub(super) fn count(&mut self, window: &Window) -> Option<Value> {
         let value = self.value(window);
-        self.fleet.add(value.logarithm);
+        if let Some(value) = value {
+            self.fleet.add(value.logarithm);
+        }
         value
     }
 
-    /// The job's value of a window.
-    pub(super) fn value(&self, window: &Window) -> Value {
-        let count = self.job.value(window);
-        Value { count, logarithm: libm::log1p(count as f64) }
+    /// The job's value of a window, if it has one.
+    pub(super) fn value(&self, window: &Window) -> Option<Value> {
+        self.job.value(window).map(Value::of)
+    }
+
+    /// Its value of a series that is known to be silent, if that is one.
+    pub(super) fn silent(&self) -> Option<Value> {
+        self.job.function.is_zero_when_absent().then_some(Value::ZERO)
+    }
+
+    /// Counts a silent series for the fleet.
+    pub(super) fn count_silence(&mut self) {
+        if self.silent().is_some() {
+            self.fleet.add(0.0);
+        }
+    }
+
+    /// True if silence may be what it looks for.
+    pub(super) fn tells_silence(&self) -> bool {
+        self.job.function.side() != Side::High && self.silent().is_some()
     }
 
     /// Judges a value of the bucket that starts at `t` (s).
@@ -78,7 +116,26 @@ impl Judge {
             let l = self.calibration.l_of(foreseen.q());
             (record_score(l), l)
         });
-        Verdict { actual: value.count as f64, l, score, buckets: model.buckets(), foreseen }
+        Verdict { actual: value.actual, l, score, buckets: model.buckets(), foreseen, skip: Skip::default() }
+    }
+
+    /// Leaves out what the job's custom rules say of a bucket of a series.
+    pub(super) fn heed_rules(&self, verdict: &mut Verdict, bucket: &Place<'_>) {
+        if self.job.rules.is_empty() {
+            return;
+        }
+        let &Place { start, site, subject } = bucket;
+        let (actual, typical) = (verdict.actual, verdict.foreseen.expected().typical);
+        let judged = custom_rule::Judged { site, subject, start, actual, typical };
+        self.job.rules.iter().for_each(|rule| verdict.leave_out(rule.skip(&judged)));
+    }
+
+    /// True if a custom rule keeps it from learning that a series was silent.
+    pub(super) fn unlearns_silence(&self, model: &Model, bucket: &Place<'_>) -> bool {
+        let Some(value) = self.silent().filter(|_| !self.job.rules.is_empty()) else { return false };
+        let mut verdict = self.judge(model, seconds(bucket.start), value);
+        self.heed_rules(&mut verdict, bucket);
+        verdict.skip.model_update
     }
 
     /// Learns a value that was judged.
@@ -89,21 +146,28 @@ impl Judge {
         model.learn(foreseen);
     }
 
-    /// Learns that there was nothing in the bucket that starts at `t` (s).
-    pub(super) fn learn_silence(&mut self, model: &mut Model, t: i64) {
-        let foreseen = self.foresee(model, t, Value::ZERO);
-        self.learn(model, &foreseen);
+    /// What nothing in the bucket that starts at `t` (s) is against the forecast; learnt if so wanted. `None` if it
+    /// says nothing of it.
+    pub(super) fn silence(&mut self, model: &mut Model, t: i64, learn: bool) -> Option<Says> {
+        let foreseen = self.foresee(model, t, self.silent()?);
+        if learn {
+            self.learn(model, &foreseen);
+        }
+        Some(Says::from(&foreseen))
     }
 
-    /// The least value that scores `threshold` in the bucket that starts at `t` (s) and is as large as the job wants;
-    /// `u64::MAX` if none does. Found by bisection, as more never scores lower: exact to a tenth of a percent, and on the
-    /// upper side.
+    /// The least value above what is typical that scores `threshold` in the bucket that starts at `t` (s) and is as
+    /// large as the job wants; `u64::MAX` if none does, or if what is too much so far may be less in the end. Found by
+    /// bisection, as more never scores lower: exact to a tenth of a percent, and on the upper side.
     pub(super) fn limit(&self, model: &Model, t: i64, threshold: f64) -> u64 {
+        let function = self.job.function;
+        if function.side() == Side::Low || !function.only_grows() {
+            return u64::MAX;
+        }
         let enough = |logarithm: f64| {
-            let count = libm::expm1(logarithm).ceil() as u64;
-            let verdict = self.judge(model, t, Value { count, logarithm: libm::log1p(count as f64) });
-            verdict.score >= threshold
-                && verdict.actual - verdict.foreseen.expected().typical >= self.job.minimum_effect
+            let verdict = self.judge(model, t, Value::of(libm::expm1(logarithm).ceil()));
+            let effect = verdict.actual - verdict.foreseen.expected().typical;
+            verdict.score >= threshold && effect > 0.0 && effect >= self.job.minimum_effect
         };
         let (mut low, mut high) = (0.0, LARGEST_LOGARITHM);
         if !enough(high) {
@@ -118,12 +182,12 @@ impl Judge {
 
     fn foresee(&self, model: &Model, t: i64, value: Value) -> Foreseen {
         let side = self.job.function.side();
-        model.foresee(t, value.count, value.logarithm, self.span.seconds(), side)
+        model.foresee(t, value.actual, value.logarithm, self.span.seconds(), side)
     }
 
     /// A series of this job of which nothing is known.
     pub(super) fn fresh(&self) -> Model {
-        Model::new(self.job.split, self.fleet.prior())
+        Model::new(self.job.model, self.fleet.prior())
     }
 
     /// What it has learnt over all series, between two buckets.

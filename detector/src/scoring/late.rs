@@ -83,7 +83,7 @@ impl Scoring {
         let Some(site) = self.sites.number(&change.site) else { return false };
         let (name, subject, window) = (Some(&change.site), &change.subject, &change.after);
         let input = Input { site, name, subject, window, extra: &[] };
-        table.judge_again(start, &input, Some(&change.before), !change.incomplete, &self.calendars, records)
+        table.judge_again(start, &input, Some(&change.before), (!change.incomplete, false), &self.calendars, records)
     }
 
     fn correct_global(
@@ -99,6 +99,6 @@ impl Scoring {
         let complete = after.iter().all(|row| !row.incomplete);
         let (site, subject, window) = (sites::GLOBAL, &Subject::Site, &now.window);
         let input = Input { site, name: None, subject, window, extra: &now.sites };
-        table.judge_again(start, &input, Some(&before.window), complete, &self.calendars, records);
+        table.judge_again(start, &input, Some(&before.window), (complete, false), &self.calendars, records);
     }
 }

@@ -8,15 +8,18 @@ mod contributors;
 mod early;
 mod finding;
 mod fleet;
+mod joint;
 mod judge;
 mod late;
 mod model;
 mod quiet;
+mod rare;
 mod room;
 mod series;
 mod sites;
 pub mod state;
 mod table;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +36,7 @@ pub use self::late::{Change, Correction};
 use self::{
     sites::{Presence, Sites},
     table::{Context, Table},
+    wide::Wide,
 };
 use crate::{
     calendar::Calendars,
@@ -95,38 +99,51 @@ pub struct Scoring {
     /// Events of each site, by number, in the last bucket: how the network's limit is shared out. Not kept over a restart.
     last_events: Vec<(u32, u64)>,
     calendars: Calendars,
+    /// Jobs with longer buckets, by length.
+    wide: Vec<Wide>,
 }
 
 impl Scoring {
     /// Nothing learnt yet. Baselines, and a bucket's windows while it is scored, take at most `memory` bytes: beyond,
-    /// those that were active least are forgotten.
+    /// those that were active least are forgotten. Jobs with longer buckets have half of it, if there are any.
     #[must_use]
     pub fn new(jobs: &[Job], span: Span, memory: u64) -> Self {
         let mut splits: BTreeMap<Split, Vec<Job>> = BTreeMap::new();
+        let mut spans: BTreeMap<Span, Vec<Job>> = BTreeMap::new();
         for job in jobs {
-            splits.entry(job.split).or_default().push(job.clone());
+            match job.bucket_span.filter(|own| *own != span) {
+                None => splits.entry(job.split).or_default().push(job.clone()),
+                Some(own) => spans.entry(own).or_default().push(job.clone()),
+            }
         }
+        let memory = if spans.is_empty() { memory } else { memory / 2 };
+        let share = memory / (spans.len() as u64).max(1);
+        let wide = spans.iter().map(|(span, jobs)| Wide::new(jobs, *span, share)).collect();
         let mut tables: Vec<_> = splits.into_iter().map(|(split, jobs)| Table::new(split, jobs, span)).collect();
         // Hosts have what the others leave.
         tables.sort_by_key(|table| table.split().is_by_host());
-        Self { span, sites: Sites::new(span), memory, tables, calendars: Calendars::default(), last_events: Vec::new() }
+        let (sites, calendars, last_events) = (Sites::new(span), Calendars::default(), Vec::new());
+        Self { span, sites, memory, tables, calendars, last_events, wide }
     }
 
     /// These calendars count for the buckets from now on.
     pub fn heed(&mut self, calendars: Calendars) {
+        self.wide.iter_mut().for_each(|wide| wide.scoring.heed(calendars.clone()));
         self.calendars = calendars;
     }
 
     /// Series with a baseline, over all jobs.
     #[must_use]
     pub fn series(&self) -> u64 {
-        self.tables.iter().map(Table::series).sum()
+        let wide: u64 = self.wide.iter().map(|wide| wide.scoring.series()).sum();
+        self.tables.iter().map(Table::series).sum::<u64>() + wide
     }
 
     /// What baselines take when they are grown, and their keys' windows while a bucket is scored, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.tables.iter().map(Table::bytes).sum()
+        let wide: u64 = self.wide.iter().map(|wide| wide.scoring.bytes()).sum();
+        self.tables.iter().map(Table::bytes).sum::<u64>() + wide
     }
 
     #[cfg(test)]
@@ -155,7 +172,10 @@ impl Scoring {
         let global =
             self.tables.iter().any(|table| table.split() == Split::Global).then(|| Global::of(&rows)).flatten();
         let mut scored = Scored::default();
-        let context = Context { presence: &presence, names: &self.sites.by_number(), calendars: &self.calendars };
+        let overflowing = rows.iter().filter(|row| row.subject == Subject::Overflow);
+        let overflowing: BTreeSet<u32> = overflowing.filter_map(|row| self.sites.number(&row.site)).collect();
+        let (names, calendars) = (&self.sites.by_number(), &self.calendars);
+        let context = Context { presence: &presence, names, calendars, overflowing: &overflowing };
         let mut taken: u64 = self.tables.iter().map(Table::bytes).sum();
         for table in &mut self.tables {
             // A table may have what the others leave; hosts, of which there are many, leave them something in any case.
@@ -190,6 +210,9 @@ impl Scoring {
                 }
             }
             taken = taken.saturating_sub(before).saturating_add(table.bytes());
+        }
+        for wide in &mut self.wide {
+            wide.take((start, self.span.end(start)), &rows, &missing, &mut scored);
         }
         // Within a job they are in key order already, and the sort is stable.
         scored.records.sort_by(|a, b| a.job.cmp(&b.job));

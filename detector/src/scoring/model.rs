@@ -1,15 +1,13 @@
 //! The models of one series: a compact one, and for the few series that carry a site or the whole network a rich one
 //! beside it, which speaks once it is grown.
 
-use spikewatch_domain::key::Dimension;
-
 use super::state::Unreadable;
 use crate::{
     baseline::{
         Compact, Prediction, Side, multi_bucket_impact,
         rich::{self, Opinion, Rich},
     },
-    job::Split,
+    job,
 };
 
 /// From this age on, in seconds and buckets, the rich model speaks: by then it has seen a week, and each of its channels
@@ -46,22 +44,30 @@ pub(super) struct Expected {
 
 impl Model {
     /// A series of which nothing is known. `prior`: see [`Compact::new`].
-    pub(super) fn new(split: Split, prior: f64) -> Self {
+    pub(super) fn new(choice: job::Model, prior: f64) -> Self {
         let compact = Compact::new(prior);
-        match split {
-            Split::Global | Split::By(Dimension::Site) => Self::Both(Box::new((compact, Rich::new()))),
-            Split::By(_) => Self::Compact(compact),
+        match choice {
+            job::Model::Rich => Self::Both(Box::new((compact, Rich::new()))),
+            job::Model::Compact => Self::Compact(compact),
         }
     }
 
-    /// What one of that split takes, bytes, grown.
-    pub(super) fn bytes(split: Split) -> u64 {
+    /// What one takes, bytes, grown.
+    pub(super) fn bytes(choice: job::Model) -> u64 {
         let compact = size_of::<Self>() + Compact::PROFILE_BYTES;
-        let rich = match Self::new(split, 0.0) {
-            Self::Compact(_) => 0,
-            Self::Both(_) => size_of::<(Compact, Rich)>(),
+        let rich = match choice {
+            job::Model::Compact => 0,
+            job::Model::Rich => size_of::<(Compact, Rich)>(),
         };
         (compact + rich) as u64
+    }
+
+    /// Length of the stored form.
+    pub(super) fn stored_bytes(choice: job::Model) -> usize {
+        match choice {
+            job::Model::Compact => Compact::STORED_BYTES,
+            job::Model::Rich => Compact::STORED_BYTES + Rich::STORED_BYTES,
+        }
     }
 
     fn compact(&self) -> &Compact {
@@ -76,14 +82,14 @@ impl Model {
         self.compact().buckets()
     }
 
-    /// Judges a count, whose ln(1+x) is `logarithm`, and learns nothing.
-    pub(super) fn foresee(&self, t: i64, count: u64, logarithm: f64, span_s: u32, side: Side) -> Foreseen {
-        let compact = self.compact().foresee(t, count, logarithm, span_s, side);
+    /// Judges a value, whose ln(1+x) is `logarithm`, and learns nothing.
+    pub(super) fn foresee(&self, t: i64, value: f64, logarithm: f64, span_s: u32, side: Side) -> Foreseen {
+        let compact = self.compact().foresee(t, value, logarithm, span_s, side);
         let rich = match self {
             Self::Compact(_) => None,
             Self::Both(both) => {
                 let mut next = both.1.clone();
-                let opinion = next.observe(t, Some(count as f64), span_s, side);
+                let opinion = next.observe(t, Some(value), span_s, side);
                 Some(Box::new((next, opinion)))
             }
         };
@@ -118,11 +124,11 @@ impl Model {
         }
     }
 
-    /// Reads the stored form of a series of that split.
-    pub(super) fn from_bytes(split: Split, bytes: &[u8]) -> Result<Self, Unreadable> {
-        match Self::new(split, 0.0) {
-            Self::Compact(_) => Compact::from_bytes(bytes).map(Self::Compact).map_err(Unreadable::because),
-            Self::Both(_) => {
+    /// Reads the stored form.
+    pub(super) fn from_bytes(choice: job::Model, bytes: &[u8]) -> Result<Self, Unreadable> {
+        match choice {
+            job::Model::Compact => Compact::from_bytes(bytes).map(Self::Compact).map_err(Unreadable::because),
+            job::Model::Rich => {
                 let (compact, rich) = bytes.split_at_checked(Compact::STORED_BYTES).unwrap_or((bytes, &[]));
                 let compact = Compact::from_bytes(compact).map_err(Unreadable::because)?;
                 Ok(Self::Both(Box::new((compact, Rich::from_bytes(rich).map_err(Unreadable::because)?))))
@@ -135,6 +141,11 @@ impl Foreseen {
     /// Evidence of the compact model, for the calibration.
     pub(super) fn q(&self) -> f64 {
         self.compact.evidence().q
+    }
+
+    /// How far it is from the forecast of the compact model, in units of its noise.
+    pub(super) fn z(&self) -> f64 {
+        self.compact.evidence().z
     }
 
     /// Score and -log10 of the probability by the rich model, if it speaks.
@@ -182,19 +193,19 @@ mod tests {
     }
 
     fn foresee(model: &Model, i: i64, x: u64) -> Foreseen {
-        model.foresee(i * 900, x, libm::log1p(x as f64), 900, Side::High)
+        model.foresee(i * 900, x as f64, libm::log1p(x as f64), 900, Side::High)
     }
 
     #[test]
     fn the_rich_model_speaks_after_a_week_and_goes_on_from_what_was_stored() {
-        let mut model = Model::new(Split::Global, 8.0);
+        let mut model = Model::new(job::Model::Rich, 8.0);
         let mut restored = None;
         for i in 0..96 * 20 {
             let foreseen = foresee(&model, i, value(i));
             assert_eq!(foreseen.own().is_some(), i >= 96 * 7, "bucket {i}");
             model.learn(&foreseen);
             if i == 96 * 10 {
-                restored = Some(Model::from_bytes(Split::Global, &model.to_bytes()).unwrap());
+                restored = Some(Model::from_bytes(job::Model::Rich, &model.to_bytes()).unwrap());
             } else if let Some(restored) = &mut restored {
                 let again = foresee(restored, i, value(i));
                 assert_eq!(again.own(), foreseen.own());
@@ -209,9 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_no_rich_model_and_no_split_reads_the_other_s() {
-        let (host, site) = (Split::By(Dimension::Host), Split::By(Dimension::Site));
+    fn no_choice_reads_the_other_s() {
+        let (host, site) = (job::Model::Compact, job::Model::Rich);
         let (compact, both) = (Model::new(host, 8.0), Model::new(site, 8.0));
+        assert_eq!(
+            (compact.to_bytes().len(), both.to_bytes().len()),
+            (Model::stored_bytes(host), Model::stored_bytes(site))
+        );
         assert!(foresee(&compact, 0, 5).own().is_none());
         assert_eq!(Model::from_bytes(host, &compact.to_bytes()), Ok(compact.clone()));
         assert_eq!(Model::from_bytes(site, &both.to_bytes()), Ok(both.clone()));

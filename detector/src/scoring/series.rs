@@ -6,6 +6,7 @@ use rapidhash::fast::GlobalState;
 use spikewatch_domain::{key::Subject, record::EventMillis};
 
 use super::model::Model;
+use crate::joint::Host;
 
 /// Keys of one block: the models never move, however many keys there are.
 const BLOCK: usize = 256;
@@ -21,6 +22,8 @@ pub(super) struct Known {
     pub(super) seen: EventMillis,
     /// Buckets with a window of it.
     pub(super) active: u32,
+    /// What joint jobs keep of it, where there are such.
+    pub(super) host: Option<Box<Host>>,
 }
 
 #[derive(Debug)]
@@ -118,10 +121,8 @@ impl SeriesSet {
 
 #[cfg(test)]
 mod tests {
-    use spikewatch_domain::key::Dimension;
-
     use super::*;
-    use crate::job::Split;
+    use crate::job;
 
     fn subject(number: u32) -> Subject {
         Subject::Asn(number)
@@ -130,11 +131,16 @@ mod tests {
     #[test]
     fn what_is_not_seen_any_more_is_forgotten_and_the_rest_keeps_its_models() {
         let mut set = SeriesSet::new(2);
-        let split = Split::By(Dimension::Asn);
-        let model = |number: u32, job: u32| Model::new(split, f64::from(number * 2 + job));
+        let host = |number: u32| {
+            // Its last field is a number that may be anything.
+            let mut bytes = Host::default().to_bytes();
+            bytes.splice(Host::LENGTH - 4.., number.to_le_bytes());
+            Some(Box::new(Host::from_bytes(&bytes).unwrap()))
+        };
+        let model = |number: u32, job: u32| Model::new(job::Model::Compact, f64::from(number * 2 + job));
         for number in 0..600 {
             let seen = if number % 3 == 0 || number > 590 { 5 } else { 50 };
-            let known = Known { site: 1, subject: subject(number), seen, active: 1 };
+            let known = Known { site: 1, subject: subject(number), seen, active: 1, host: host(number) };
             set.add(known, &[model(number, 0), model(number, 1)]);
         }
         set.forget(10);
@@ -144,14 +150,14 @@ mod tests {
             let found = set.find(1, &subject(number));
             assert_eq!(found.is_some(), kept.contains(&number), "{number}");
             if let Some((known, models)) = found.and_then(|found| set.get_mut(found)) {
-                assert_eq!(known.seen, 50);
+                assert_eq!((known.seen, &known.host), (50, &host(number)));
                 assert_eq!(models, [model(number, 0), model(number, 1)]);
             }
         }
         assert_eq!(set.iter_mut().count(), kept.len());
         set.forget(100);
         assert_eq!((set.len(), set.iter_mut().count()), (0, 0));
-        let known = Known { site: 1, subject: subject(7), seen: 200, active: 1 };
+        let known = Known { site: 1, subject: subject(7), seen: 200, active: 1, host: None };
         set.add(known, &[model(7, 0), model(7, 1)]);
         assert_eq!(set.find(1, &subject(7)), Some(0));
     }

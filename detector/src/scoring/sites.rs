@@ -19,7 +19,10 @@ pub(super) const GLOBAL: u32 = 0;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Presence {
     /// No window at all. If the site comes back soon, its series were 0; else it is a gap.
-    Silent,
+    Silent {
+        /// No member is missing, and there were windows within a day.
+        vouched: bool,
+    },
     /// It had windows.
     Present {
         /// All its members vouched: series without a window were 0, and everything is learnt.
@@ -124,10 +127,11 @@ impl Sites {
         let enter = |(site, number): (&mut Site, u32)| match complete.get(&number) {
             Some(complete) => Presence::Present { complete: *complete, zeros: site.appear(start, span) },
             None => {
-                if unknown.contains(&number) || (number == GLOBAL && !unknown.is_empty()) {
+                let doubtful = unknown.contains(&number) || (number == GLOBAL && !unknown.is_empty());
+                if doubtful {
                     site.doubt(start);
                 }
-                Presence::Silent
+                Presence::Silent { vouched: !doubtful && site.is_recent(start) }
             }
         };
         self.sites.iter_mut().zip(0u32..).map(enter).collect()
@@ -154,8 +158,12 @@ impl Site {
         span.starts(span.end(last)..start).filter(|silent| *silent < start && !unknown.contains(silent)).collect()
     }
 
+    fn is_recent(&self, start: EventMillis) -> bool {
+        self.last.is_some_and(|last| start.saturating_sub(last) <= LONGEST_SILENCE_MS)
+    }
+
     fn doubt(&mut self, start: EventMillis) {
-        if self.last.is_some_and(|last| start.saturating_sub(last) <= LONGEST_SILENCE_MS) {
+        if self.is_recent(start) {
             self.unknown.insert(start);
         }
     }
@@ -182,7 +190,7 @@ mod tests {
         let mut sites = Sites::new(Span::QUARTER_HOUR);
         assert_eq!(sites.enter(0, &[row("a"), row("b")], &none)[1], present(true, &[]));
         let second = sites.enter(QUARTER, &[row("b")], &none);
-        assert_eq!(second[1..], [Presence::Silent, present(true, &[])]);
+        assert_eq!(second[1..], [Presence::Silent { vouched: true }, present(true, &[])]);
         assert_eq!(
             sites.enter(3 * QUARTER, &[row("a"), row("b")], &none)[1..],
             [present(true, &[1, 2]), present(true, &[2])]
@@ -198,7 +206,7 @@ mod tests {
         sites.enter(0, &[row("a"), row("b")], &BTreeSet::new());
         assert_eq!(
             sites.enter(QUARTER, &[row("b")], &missing),
-            [present(false, &[]), Presence::Silent, present(true, &[])]
+            [present(false, &[]), Presence::Silent { vouched: false }, present(true, &[])]
         );
         assert_eq!(sites.enter(2 * QUARTER, &[row("a")], &missing)[1], present(false, &[]));
     }

@@ -1,9 +1,9 @@
 //! All jobs of one split.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+mod silence;
+mod stored;
+
+use std::{collections::BTreeSet, ops::Range};
 
 use spikewatch_domain::{
     key::{SiteName, Subject},
@@ -20,20 +20,22 @@ use super::{
     LEAST_SCORE, MAX_RECORDS, Presence, Scored,
     early::{self, Wanted},
     finding::Judged,
+    joint::{Joint, Says},
     judge::{Judge, Value, Verdict},
     model::Model,
-    quiet::Quietened,
+    quiet::{Place, Quietened},
+    rare::{Moment, Rare},
     room,
     series::{Known, SeriesSet},
-    state::{StoredKey, TableState, Unreadable},
 };
 use crate::{
     calendar::Calendars,
-    job::{Job, Split},
+    job::{Function, Job, Split},
+    joint::Host,
 };
 
 /// A key without a window for that long is forgotten: machines come and go, and their models would stay.
-const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
+pub(super) const FORGET_AFTER_MS: u64 = 30 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
 
 /// One window that has a series in the table.
@@ -56,6 +58,8 @@ pub(super) struct Context<'a> {
     pub(super) presence: &'a [Presence],
     pub(super) names: &'a [Option<SiteName>],
     pub(super) calendars: &'a Calendars,
+    /// Numbers of the sites that had more keys than they may have, so that some have no window.
+    pub(super) overflowing: &'a BTreeSet<u32>,
 }
 
 impl Context<'_> {
@@ -69,10 +73,15 @@ pub(super) struct Table {
     split: Split,
     span: Span,
     judges: Vec<Judge>,
+    /// Jobs over what these say together of a host.
+    joint: Option<Joint>,
+    /// Jobs over which values there are at all.
+    rare: Vec<Rare>,
     series: SeriesSet,
     /// The jobs' values of all windows, and their verdicts on one; kept to save allocations.
-    values: Vec<Value>,
-    verdicts: Vec<Verdict>,
+    values: Vec<Option<Value>>,
+    verdicts: Vec<Option<Verdict>>,
+    said: Vec<Option<Says>>,
     /// Keys that a snapshot has, while it is taken back; 0 otherwise.
     promised: usize,
     /// The day, since 1970, of the last bucket.
@@ -81,15 +90,14 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(split: Split, jobs: Vec<Job>, span: Span) -> Self {
-        let series = SeriesSet::new(jobs.len());
-        let judges = jobs.into_iter().map(|job| Judge::new(job, span)).collect();
-        Self { split, span, judges, series, values: Vec::new(), verdicts: Vec::new(), promised: 0, day: 0 }
-    }
-
-    /// What its jobs have learnt, and how many keys there are.
-    pub(super) fn stored(&self) -> TableState {
-        let judges = self.judges.iter().map(Judge::stored).collect();
-        TableState { day: self.day, keys: self.series.len() as u64, judges }
+        let (rare, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function == Function::Rare);
+        let rare = rare.into_iter().map(|job| Rare::new(job, span)).collect();
+        let (joint, single): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.function.is_joint());
+        let series = SeriesSet::new(single.len());
+        let judges: Vec<_> = single.into_iter().map(|job| Judge::new(job, span)).collect();
+        let joint = Joint::new(joint, &judges, span.seconds());
+        let (values, verdicts, said) = (Vec::new(), Vec::new(), Vec::new());
+        Self { split, span, judges, joint, rare, series, values, verdicts, said, promised: 0, day: 0 }
     }
 
     /// Keys it has.
@@ -99,53 +107,15 @@ impl Table {
 
     /// What they take, bytes, grown.
     pub(super) fn bytes(&self) -> u64 {
-        self.series.len() as u64 * room::key_bytes(self.model_bytes())
+        let rare: u64 = self.rare.iter().map(Rare::bytes).sum();
+        self.series.len() as u64 * room::key_bytes(self.model_bytes()) + rare
     }
 
-    /// What the models of one key take, bytes, grown.
+    /// What the models of one key take, bytes, grown; and what joint jobs keep of it.
     fn model_bytes(&self) -> u64 {
-        self.judges.len() as u64 * Model::bytes(self.split)
-    }
-
-    /// Gives these keys and their models as bytes.
-    pub(super) fn store_keys(&self, keys: Range<usize>, mut put: impl FnMut(&Known, &[u8])) {
-        for (known, _, models) in keys.map_while(|number| self.series.get(number)) {
-            let bytes: Vec<u8> = models.iter().flat_map(Model::to_bytes).collect();
-            put(known, &bytes);
-        }
-    }
-
-    /// Takes back what [`stored`](Self::stored) gave; the keys follow.
-    pub(super) fn restore(&mut self, state: &TableState) -> Result<(), Unreadable> {
-        if state.judges.len() != self.judges.len() {
-            return Err(Unreadable::because("it is of other jobs"));
-        }
-        for (judge, state) in self.judges.iter_mut().zip(&state.judges) {
-            judge.restore(state)?;
-        }
-        (self.day, self.promised) = (state.day, usize::try_from(state.keys).map_err(Unreadable::because)?);
-        Ok(())
-    }
-
-    /// Takes back one key, in the order in which they were given.
-    pub(super) fn restore_key(&mut self, key: StoredKey<'_>) -> Result<(), Unreadable> {
-        let length = key.models.len() / self.judges.len().max(1);
-        let models: Vec<Model> = key
-            .models
-            .chunks(length.max(1))
-            .map(|bytes| Model::from_bytes(self.split, bytes))
-            .collect::<Result<_, _>>()?;
-        let known = self.series.find(key.known.site, &key.known.subject).is_some();
-        if models.len() != self.judges.len() || known || self.series.len() >= self.promised {
-            return Err(Unreadable::because("a key is there twice, or has not one model for each job"));
-        }
-        self.series.add(key.known, &models);
-        Ok(())
-    }
-
-    /// True unless keys have been promised that did not come.
-    pub(super) fn is_whole(&self) -> bool {
-        self.promised <= self.series.len()
+        let joint = if self.joint.is_some() { size_of::<Host>() } else { 0 };
+        let models: u64 = self.judges.iter().map(|judge| Model::bytes(judge.job.model)).sum();
+        models + joint as u64
     }
 
     pub(super) fn split(&self) -> Split {
@@ -154,6 +124,22 @@ impl Table {
 
     pub(super) fn series(&self) -> u64 {
         (self.series.len() * self.judges.len()) as u64
+    }
+
+    /// Its jobs: those of single measures, then the joint ones, then those over rare values.
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        let joint = self.joint.as_ref().map_or(&[][..], Joint::jobs);
+        self.judges.iter().map(|judge| &judge.job).chain(joint).chain(self.rare.iter().map(|rare| &rare.job))
+    }
+
+    /// Which of its jobs are joint. They share what they learn, so what one is not to learn neither learns.
+    fn joint_jobs(&self) -> Range<usize> {
+        self.judges.len()..self.jobs().count() - self.rare.len()
+    }
+
+    /// What calendars leave out of the bucket that starts then.
+    fn quiet<'a>(&self, calendars: &'a Calendars, start: EventMillis) -> Quietened<'a> {
+        Quietened::of(calendars, start, self.span, self.jobs())
     }
 
     /// Scores and learns one bucket, within so many bytes. `inputs` are ordered by key.
@@ -168,6 +154,7 @@ impl Table {
         if start / DAY_MS != self.day {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
+            self.rare.iter_mut().for_each(|rare| rare.forget(start));
         }
         let mut values = std::mem::take(&mut self.values);
         values.clear();
@@ -177,14 +164,15 @@ impl Table {
         let fresh: Vec<Model> = self.judges.iter().map(Judge::fresh).collect();
         self.return_from_silence(context);
         let most = self.admit(start, bytes, inputs, scored);
-        let quiet = Quietened::of(context.calendars, start, self.span, &self.judges);
-        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.judges.len()];
+        let quiet = self.quiet(context.calendars, start);
+        let mut records: Vec<Vec<AnomalyRecord>> = vec![Vec::new(); self.jobs().count()];
         for (input, values) in inputs.iter().zip(values.chunks_exact(self.judges.len().max(1))) {
             let number = match self.series.find(input.site, input.subject) {
                 Some(number) => number,
                 None if self.series.len() < most => {
                     let (site, subject) = (input.site, input.subject.clone());
-                    self.series.add(Known { site, subject, seen: start, active: 1 }, &fresh)
+                    let host = self.joint.as_ref().map(|_| Box::default());
+                    self.series.add(Known { site, subject, seen: start, active: 1, host }, &fresh)
                 }
                 None => {
                     scored.not_modelled += 1;
@@ -195,9 +183,17 @@ impl Table {
             self.score_window(start, number, input, values, learn, &quiet, &mut records);
         }
         self.values = values;
-        self.learn_silence(start, context, &quiet);
+        self.learn_silence(start, context, &quiet, &mut records);
+        let first = records.len() - self.rare.len();
+        for ((number, rare), own) in (first..).zip(&mut self.rare).zip(records.iter_mut().skip(first)) {
+            let moment = Moment { start, split: self.split, presence, quiet: &quiet, number };
+            rare.score(&moment, inputs, own);
+        }
         for judge in &mut self.judges {
             judge.close(self.series.len());
+        }
+        if let Some(joint) = &mut self.joint {
+            joint.close();
         }
         for own in records {
             scored.cut += own.len().saturating_sub(MAX_RECORDS) as u64;
@@ -205,28 +201,31 @@ impl Table {
         }
     }
 
-    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or one of a bucket that is
-    /// still open; learns nothing. False if its key has no series.
+    /// Judges a window of a bucket that was learnt before, as it was and as a correction made it, or (`so_far`) one of
+    /// a bucket that is still open; learns nothing. `learn`: it is complete. Joint jobs and those over rare values say
+    /// nothing of it: what they know has gone on, or not come this far. False if its key has no series.
     pub(super) fn judge_again(
         &self,
         start: EventMillis,
         input: &Input<'_>,
         before: Option<&Window>,
-        learn: bool,
+        (learn, so_far): (bool, bool),
         calendars: &Calendars,
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
         let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
         let Some((_, _, models)) = found else { return false };
-        let judge = |window: &Window| -> Vec<Verdict> {
-            let judged = models.iter().zip(&self.judges);
-            judged.map(|(model, judge)| judge.judge(model, seconds(start), judge.value(window))).collect()
+        let judge = |window: &Window| -> Vec<Option<Verdict>> {
+            let say = |(model, judge): (&Model, &Judge)| Some(judge.judge(model, seconds(start), judge.value(window)?));
+            models.iter().zip(&self.judges).map(say).collect()
         };
         let (mut verdicts, before) = (judge(input.window), before.map(judge));
-        Quietened::of(calendars, start, self.span, &self.judges).hush(&mut verdicts, input.name, input.subject);
+        let place = Place { start, site: input.name, subject: input.subject };
+        self.quiet(calendars, start).hush(&self.judges, &mut verdicts, &place);
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
-        let judged = Judged { start, span, split, input, learn, judges, verdicts: &verdicts, before };
+        let (joint, verdicts) = (None, verdicts.as_slice());
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
@@ -242,7 +241,7 @@ impl Table {
         records: &mut Vec<AnomalyRecord>,
     ) {
         let mut own = Vec::new();
-        self.judge_again(start, input, None, true, calendars, &mut own);
+        self.judge_again(start, input, None, (true, true), calendars, &mut own);
         records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
     }
 
@@ -287,75 +286,50 @@ impl Table {
         most
     }
 
-    /// Series of sites that were silent for a while and are back were 0 meanwhile.
-    fn return_from_silence(&mut self, context: &Context<'_>) {
-        let presence = context.presence;
-        let zeros = |site: u32| match presence.get(site as usize) {
-            Some(Presence::Present { zeros, .. }) => zeros.as_slice(),
-            _ => &[],
-        };
-        if (0..presence.len()).all(|site| zeros(site as u32).is_empty()) {
-            return;
-        }
-        let starts: BTreeSet<EventMillis> = (0..presence.len()).flat_map(|site| zeros(site as u32)).copied().collect();
-        let quiet = |start| Quietened::of(context.calendars, start, self.span, &self.judges);
-        let quiet: BTreeMap<EventMillis, _> = starts.into_iter().map(|start| (start, quiet(start))).collect();
-        for (known, models) in self.series.iter_mut() {
-            for (start, quiet) in zeros(known.site).iter().filter_map(|start| quiet.get_key_value(start)) {
-                let name = context.name(known.site);
-                for (job, (model, judge)) in models.iter_mut().zip(&mut self.judges).enumerate() {
-                    if quiet.is_empty() || !quiet.skip(job, name, &known.subject).model_update {
-                        judge.learn_silence(model, seconds(*start));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Series without a window in a bucket in which all of their site is known were 0. Silence makes no records.
-    fn learn_silence(&mut self, start: EventMillis, context: &Context<'_>, quiet: &Quietened<'_>) {
-        let presence = context.presence;
-        for (known, models) in self.series.iter_mut() {
-            let complete = matches!(presence.get(known.site as usize), Some(Presence::Present { complete: true, .. }));
-            if known.seen == start || !complete {
-                continue;
-            }
-            let name = context.name(known.site);
-            for (job, (model, judge)) in models.iter_mut().zip(&mut self.judges).enumerate() {
-                judge.fleet.add(0.0);
-                if quiet.is_empty() || !quiet.skip(job, name, &known.subject).model_update {
-                    judge.learn_silence(model, seconds(start));
-                }
-            }
-        }
-    }
-
     /// Judges a window, tells what is unusual, and only then learns it.
     fn score_window(
         &mut self,
         start: EventMillis,
         number: usize,
         input: &Input<'_>,
-        values: &[Value],
+        values: &[Option<Value>],
         learn: bool,
         quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
     ) {
-        let Some((_, models)) = self.series.get_mut(number) else { return };
+        let joint_jobs = self.joint_jobs();
+        let Some((known, models)) = self.series.get_mut(number) else { return };
         self.verdicts.clear();
         let judged = models.iter().zip(&self.judges).zip(values);
-        self.verdicts.extend(judged.map(|((model, judge), value)| judge.judge(model, seconds(start), *value)));
-        quiet.hush(&mut self.verdicts, input.name, input.subject);
-        if self.verdicts.iter().any(|verdict| verdict.score >= LEAST_SCORE) {
-            let (judges, verdicts) = (&self.judges, &self.verdicts);
-            let (span, split, before) = (self.span, self.split, None);
-            let judged = Judged { start, span, split, input, learn, judges, verdicts, before };
+        self.verdicts.extend(judged.map(|((model, judge), value)| Some(judge.judge(model, seconds(start), (*value)?))));
+        let place = Place { start, site: input.name, subject: input.subject };
+        quiet.hush(&self.judges, &mut self.verdicts, &place);
+        self.said.clear();
+        self.said.extend(self.verdicts.iter().map(|verdict| Some(Says::from(&verdict.as_ref()?.foreseen))));
+        let mut together = self.joint.as_mut().zip(known.host.as_deref_mut()).map(|(joint, host)| {
+            let measured = joint.measured(seconds(start), Some(input.window), &self.said);
+            let said = host.judge(&measured);
+            (joint, host, measured, said)
+        });
+        let evidence = together.as_ref().map(|(.., said)| said.evidence);
+        let (judges, verdicts, joint) = (&self.judges, &self.verdicts, evidence.as_ref());
+        let (span, split, before, so_far) = (self.span, self.split, None, false);
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
+        if self.verdicts.iter().flatten().any(|verdict| verdict.score >= LEAST_SCORE) {
             judged.tell(records);
         }
+        if let Some((joint, host, measured, said)) = &mut together {
+            let own = records.get_mut(joint_jobs.clone()).unwrap_or_default();
+            let wanted = |job| !quiet.skip(joint_jobs.start + job, input.name, input.subject).result;
+            joint.tell(&judged, host, measured, said, own, wanted);
+            if learn && !quiet.is_unlearnt(joint_jobs, input.name, input.subject) {
+                joint.learn(host, measured, said);
+            }
+        }
         if learn {
-            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts).enumerate();
-            for (job, ((model, judge), verdict)) in judged {
-                if quiet.is_empty() || !quiet.skip(job, input.name, input.subject).model_update {
+            let judged = models.iter_mut().zip(&mut self.judges).zip(&self.verdicts);
+            for ((model, judge), verdict) in judged {
+                if let Some(verdict) = verdict.as_ref().filter(|verdict| !verdict.skip.model_update) {
                     judge.learn(model, &verdict.foreseen);
                 }
             }
@@ -363,7 +337,7 @@ impl Table {
     }
 }
 
-fn seconds(time: EventMillis) -> i64 {
+pub(super) fn seconds(time: EventMillis) -> i64 {
     i64::try_from(time / 1000).unwrap_or(i64::MAX)
 }
 

@@ -2,8 +2,13 @@ use proptest::prelude::*;
 use spikewatch_domain::window::{Counters, Measure, Peer, Service, Share};
 
 use super::*;
+use crate::joint::Host;
 
 mod calendars;
+mod custom_rules;
+mod functions;
+mod rare;
+mod wide;
 
 const QUARTER: u64 = 900_000;
 
@@ -147,6 +152,24 @@ fn the_memory_has_a_limit_that_shows() {
     assert!(scoring.bytes() <= all);
 }
 
+#[test]
+fn what_joint_jobs_keep_of_a_host_counts_in_the_memory() {
+    let kept = size_of::<Host>() as u64;
+    assert!(Host::LENGTH as u64 <= kept, "all of it lies in one piece");
+    let single: Vec<Job> = Job::built_in().into_iter().filter(|job| !job.function.is_joint()).collect();
+    let mut without = Scoring::new(&single, Span::QUARTER_HOUR, 64 << 20);
+    let mut with = scoring();
+    for scoring in [&mut without, &mut with] {
+        scoring.score(bucket(0, |n| usual(0, n)));
+    }
+    assert_eq!(with.bytes_of_a_host(), without.bytes_of_a_host() + kept);
+    assert_eq!(with.bytes(), without.bytes() + 5 * kept, "of hosts alone");
+    // Where that much is missing, one host finds no room.
+    let mut tight = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, with.bytes() - kept);
+    assert_eq!(tight.score(bucket(0, |n| usual(0, n))).not_modelled, 1);
+    assert!(tight.bytes() < with.bytes());
+}
+
 /// A correction of host 3 and its site, from that many events to that many.
 fn correction(at: u64, before: u64, after: u64) -> Correction {
     let change = |subject: Subject, more: u64| {
@@ -181,7 +204,10 @@ fn a_spike_that_comes_late_is_found_as_it_would_have_been_and_not_learnt() {
     assert_eq!(known, scoring.stored().collect::<Vec<_>>(), "nothing is learnt");
     assert!(found.iter().all(|record| record.late));
     let key = |record: &AnomalyRecord| (record.job.clone(), record.value.clone());
-    for record in expected.iter().filter(|record| record.record_score > 20.0) {
+    // Joint jobs go by the bucket that ends, and say nothing of what comes late.
+    let joint = |record: &&AnomalyRecord| record.job.starts_with("host_");
+    assert!(expected.iter().any(|record| joint(&record)) && !found.iter().any(|record| joint(&record)));
+    for record in expected.iter().filter(|record| record.record_score > 20.0 && !joint(record)) {
         let late = found.iter().find(|late| key(late) == key(record)).unwrap();
         assert_eq!((late.actual, late.bucket_start), (record.actual, record.bucket_start));
         assert!((late.record_score - record.record_score).abs() < 8.0, "{late:?} {record:?}");
@@ -257,4 +283,70 @@ proptest! {
             prop_assert_eq!(one.score(straight), other.score(shuffled));
         }
     }
+}
+
+/// Traffic of five hosts with peers of their own; `more` bytes out go from host 3 to another peer.
+fn with_peers(at: u64, more: Option<(u8, u64)>) -> Bucket {
+    let mut now = bucket(at, |n| usual(at, n));
+    for row in now.rows.iter_mut().filter(|row| row.subject != Subject::Site) {
+        let Subject::Address(std::net::IpAddr::V4(address)) = row.subject else { continue };
+        let number = address.octets()[3];
+        row.window = Window::default();
+        let mut share = |peer: u8, bytes_out: u64| {
+            let counters = Counters {
+                events: usual(at, u64::from(number)) / 3,
+                bytes_out,
+                bytes_in: 3000 * usual(at, u64::from(number)),
+                ..Counters::default()
+            };
+            let peer = Peer::from(std::net::IpAddr::from([203, 0, peer, 9]));
+            let service = Service { port: 443, protocol: 6 };
+            row.window.add(&Share { counters, peer, service, annotations: None });
+        };
+        (1..=3).for_each(|peer| share(10 * number + peer, 300 * usual(at + u64::from(peer), u64::from(number))));
+        if let Some((peer, bytes)) = more.filter(|_| number == 3) {
+            share(peer, bytes);
+        }
+    }
+    now
+}
+
+#[test]
+fn bytes_for_a_stranger_are_told_by_the_joint_job_alone() {
+    let exfiltration = |peer: u8| {
+        let mut scoring = scoring();
+        (0..96 * 15).for_each(|at| drop(scoring.score(with_peers(at, None))));
+        let buckets = (96 * 15..96 * 15 + 24).map(|at| scoring.score(with_peers(at, Some((peer, 400_000)))).records);
+        buckets.flatten().filter(|record| record.value == "10.0.0.3").collect::<Vec<_>>()
+    };
+    let of = |records: &[AnomalyRecord], job: &str| {
+        records
+            .iter()
+            .filter(|record| record.job == job)
+            .max_by(|a, b| a.record_score.total_cmp(&b.record_score))
+            .cloned()
+    };
+    let found = exfiltration(200);
+    let strongest = of(&found, "host_exfiltration").expect("a stranger gets more than half of what the host sends");
+    assert!(strongest.record_score >= 75.0, "{strongest:?}");
+    assert_eq!((strongest.actual, strongest.function.as_str()), (400_000.0, "exfiltration"));
+    assert_eq!((strongest.contributors[0].field.as_str(), strongest.contributors[0].bytes), ("new_peer", 400_000));
+    assert_eq!(strongest.contributors[0].value, "203.0.200.9");
+    let part = |name: &str| strongest.parts.iter().find(|part| part.name == name).unwrap().decades;
+    assert!(part("new_peers_12h") > 1.0 && part("new_peers_share_12h") > 0.0, "{:?}", strongest.parts);
+    // The same bytes to a peer that it always talks to.
+    assert_eq!(of(&exfiltration(32), "host_exfiltration").filter(|record| record.record_score >= 25.0), None);
+}
+
+#[test]
+fn activity_is_one_score_for_all_measures_of_a_host() {
+    let mut scoring = scoring();
+    run(&mut scoring, 0..96 * 14);
+    let at = 96 * 14;
+    let found = scoring.score(bucket(at, |n| if n == 3 { 80_000 } else { usual(at, n) })).records;
+    let activity: Vec<_> = found.iter().filter(|record| record.job == "host_activity").collect();
+    let spike = activity.iter().find(|record| record.value == "10.0.0.3").unwrap();
+    assert!(spike.record_score >= 75.0 && spike.function == "activity", "{spike:?}");
+    assert_eq!(spike.companions.len(), 6, "and what each measure says");
+    assert!(activity.iter().all(|record| record.value == "10.0.0.3" || record.record_score < 25.0));
 }

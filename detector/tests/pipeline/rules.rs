@@ -31,7 +31,10 @@ async fn rules_and_their_executions_are_listed() {
     let mut client = RulesClient::new(detector.channel.clone());
     let rules = client.list_rules(v1::RulesQuery {}).await.unwrap().into_inner().rules;
     let on: Vec<_> = rules.iter().filter(|rule| rule.enabled).map(|rule| rule.name.as_str()).collect();
-    assert_eq!(on, ["Spike in Network Traffic", HOST, "Spike in Firewall Denies"]);
+    assert_eq!(
+        on,
+        ["Spike in Network Traffic", HOST, "Spike in a Host's Upload to New Peers", "Spike in Firewall Denies"]
+    );
     assert!(rules.iter().all(|rule| rule.warnings.is_empty()), "{rules:?}");
     let query = v1::ExecutionsQuery { rule: HOST.into(), limit: 0 };
     let executions = client.list_executions(query).await.unwrap().into_inner().executions;

@@ -130,6 +130,7 @@ pub(crate) fn record(finalised: u64, bucket: u64, score: f64) -> AnomalyRecord {
         buckets_seen: 100,
         contributors: Vec::new(),
         companions: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

@@ -79,7 +79,7 @@ proptest! {
 fn a_quiet_host_is_small_and_a_busy_one_bounded() {
     let quiet = of(&[(1, 443, 10), (2, 53, 20), (3, 80, 30), (1, 443, 5)]);
     let with_key = quiet.memory() + size_of::<Subject>();
-    assert!(with_key < 300, "a quiet host takes {with_key} bytes");
+    assert!(with_key < 320, "a quiet host takes {with_key} bytes");
     let busy: Vec<Item> = (0..20_000).map(|i| (i as u16, (i / 3) as u16, i)).collect();
     let with_key = of(&busy).memory() + size_of::<Subject>();
     assert!(with_key < 6_000, "a busy host takes {with_key} bytes");

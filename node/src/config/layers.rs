@@ -209,6 +209,9 @@ impl Merged {
             let written = self.places.get(&key).cloned().unwrap_or_else(|| "default".into());
             self.faults.push(Fault::new(format!("{written}: {key}"), problem));
         }
+        if let Err(faults) = super::jobs::load(&config.detector, config.cluster.bucket.0.0) {
+            self.faults.extend(faults);
+        }
         if let Err(faults) = super::rules::load(&config.detector) {
             self.faults.extend(faults);
         }

@@ -193,6 +193,7 @@ pub(crate) fn record(record: &AnomalyRecord) -> Value {
         "buckets_seen": record.buckets_seen,
         "contributors": contributors.collect::<Vec<_>>(),
         "companions": companions.collect::<Vec<_>>(),
+        "parts": record.parts.iter().map(|part| json!({"name": part.name, "decades": part.decades})).collect::<Vec<_>>(),
     })
 }
 

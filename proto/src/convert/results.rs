@@ -62,18 +62,29 @@ pub struct AnomalyRecord {
     pub contributors: Vec<Contributor>,
     /// Other measures of the same window.
     pub companions: Vec<Companion>,
+    /// Of a joint job: what its score is made of.
+    pub parts: Vec<Part>,
+}
+
+/// One part of joint evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// As `new_peers_12h`.
+    pub name: String,
+    /// Of event rate: 0 is what a usual day's highest bucket reaches, 1 is reached ten times less often; -3 if unknown.
+    pub decades: f64,
 }
 
 /// One contributor to a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contributor {
-    /// "site", "peer", "service", "user" or "process".
+    /// "site", "peer", "new_peer", "service", "user" or "process".
     pub field: String,
     /// Who.
     pub value: String,
     /// Events counted for it.
     pub events: u64,
-    /// Bytes counted for it, both directions.
+    /// Bytes counted for it, both directions; of a new peer those sent to it.
     pub bytes: u64,
     /// What both may miss at most, in bytes + 256 × events.
     pub error: f64,
@@ -157,6 +168,7 @@ impl TryFrom<v1::AnomalyRecord> for AnomalyRecord {
             buckets_seen: message.buckets_seen,
             contributors: message.contributors.into_iter().map(Contributor::from).collect(),
             companions: message.companions.into_iter().map(Companion::try_from).collect::<Result<_, _>>()?,
+            parts: message.parts.into_iter().map(Part::try_from).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -188,6 +200,7 @@ impl From<AnomalyRecord> for v1::AnomalyRecord {
             buckets_seen: record.buckets_seen,
             contributors: record.contributors.into_iter().map(v1::Contributor::from).collect(),
             companions: record.companions.into_iter().map(v1::Companion::from).collect(),
+            parts: record.parts.into_iter().map(v1::Part::from).collect(),
         }
     }
 }
@@ -203,6 +216,20 @@ impl From<Contributor> for v1::Contributor {
     fn from(contributor: Contributor) -> Self {
         let Contributor { field, value, events, bytes, error } = contributor;
         Self { field, value, events, bytes, error }
+    }
+}
+
+impl TryFrom<v1::Part> for Part {
+    type Error = Invalid;
+
+    fn try_from(v1::Part { name, decades }: v1::Part) -> Result<Self, Invalid> {
+        Ok(Self { name, decades: number("Part.decades", decades, f64::MIN, f64::MAX)? })
+    }
+}
+
+impl From<Part> for v1::Part {
+    fn from(Part { name, decades }: Part) -> Self {
+        Self { name, decades }
     }
 }
 
@@ -274,6 +301,7 @@ mod tests {
                 typical: 4e6,
                 record_score: 2.0,
             }],
+            parts: vec![Part { name: "new_peers_12h".into(), decades: 3.5 }],
         }
     }
 

@@ -88,6 +88,7 @@ fn push_lists(message: &mut v1::Windows, window: &Window) {
         });
         message.peer_events.push(tally.events);
         message.peer_bytes.push(tally.bytes());
+        message.peer_bytes_out.push(tally.sent());
         message.peer_inherited.extend(cut.then_some(tally.inherited));
     }
     message.service_count.push(window.services.len() as u32);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use spikewatch_domain::key::Dimension;
-use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Contributor, Incident, Suppressed, Term};
+use spikewatch_proto::convert::results::{Alert, AnomalyRecord, Contributor, Incident, Part, Suppressed, Term};
 
 use crate::{
     alert::{
@@ -10,6 +10,7 @@ use crate::{
         quantity::{rounded, time},
         reason,
     },
+    joint::UNKNOWN,
     rule::{Rule, Threat},
 };
 
@@ -49,6 +50,9 @@ pub(super) struct Numbers<'a> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kind_evidence: Vec<Evidence>,
+    /// Joint evidence by its parts: decades of event rate above the host's own usual day.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartFields<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     companions: Vec<CompanionFields<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,6 +110,12 @@ struct Evidence {
 }
 
 #[derive(Serialize)]
+struct PartFields<'a> {
+    name: &'a str,
+    decades: f64,
+}
+
+#[derive(Serialize)]
 struct CompanionFields<'a> {
     job: &'a str,
     measure: &'static str,
@@ -124,10 +134,16 @@ struct ContributorFields<'a> {
     error: f64,
 }
 
+/// What the joint model knew of the host; nothing is said of parts that it didn't.
+fn known(parts: &[Part]) -> Vec<PartFields<'_>> {
+    let known = parts.iter().filter(|part| part.decades > UNKNOWN);
+    known.map(|Part { name, decades }| PartFields { name, decades: rounded(*decades) }).collect()
+}
+
 impl<'a> Numbers<'a> {
     pub(super) fn of(rule: &'a Rule, alert: &'a Alert, record: &'a AnomalyRecord, likely: &Likely) -> Self {
         let evidence = |number: &Number| Evidence {
-            measure: number.measure.name(),
+            measure: number.what,
             actual: rounded(number.actual),
             typical: rounded(number.typical),
         };
@@ -162,6 +178,7 @@ impl<'a> Numbers<'a> {
             stage: alert.stage.name(),
             kind: likely.kind.name(),
             kind_evidence: likely.evidence.iter().map(evidence).collect(),
+            parts: known(&record.parts),
             companions: record
                 .companions
                 .iter()

@@ -16,7 +16,7 @@ use crate::baseline::DecodeError;
 
 const VERSION: u8 = 1;
 /// Length of the stored form.
-pub(super) const LENGTH: usize = 17_415;
+pub(crate) const LENGTH: usize = 17_415;
 
 /// Goes over the fields of a state, in stored order: one list for both directions.
 trait Visit {

@@ -121,6 +121,9 @@ impl Default for Rich {
 }
 
 impl Rich {
+    /// Length of the stored form.
+    pub(crate) const STORED_BYTES: usize = codec::LENGTH;
+
     /// A series of which nothing is known.
     #[must_use]
     pub fn new() -> Self {

@@ -24,7 +24,8 @@ pub enum Aggregate {
 
 impl Aggregate {
     /// True if a bucket without rows is 0, rather than missing.
-    pub(super) fn is_zero_when_absent(self) -> bool {
+    #[must_use]
+    pub fn is_zero_when_absent(self) -> bool {
         matches!(self, Self::Count | Self::DistinctCount | Self::Sum)
     }
 
@@ -74,6 +75,12 @@ impl Function {
         "high_sum",
     ];
 
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|name| Self::named(name) == Some(self)).unwrap_or_default()
+    }
+
     /// The function of that name, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -119,6 +126,15 @@ impl Model {
             "compact" => Some(Self::Compact),
             "rich" => Some(Self::Rich),
             _ => None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::Rich => "rich",
         }
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use spikewatch_domain::{
     span::Span,
-    window::{Counters, Window},
+    window::{Counters, Peer, Service, Window},
 };
 
 use super::*;
@@ -25,7 +25,11 @@ fn bucket(number: u64, (hosts, missing, _): &Plan) -> Bucket {
     let row = |(site, subject, events): (u8, Subject, u64)| {
         let counters = Counters { events, bytes_out: events * 900, bytes_in: events * 70, ..Counters::default() };
         let site = format!("site{site}").parse().unwrap();
-        Row { site, subject, window: Window { counters, ..Window::default() }, incomplete: false }
+        let mut window = Window { counters, ..Window::default() };
+        // A peer now and then, so that hosts come to know some.
+        let peer = Peer::from(std::net::IpAddr::from([203, 0, (events % 50) as u8, 1]));
+        window.attribute(peer, Service { port: 443, protocol: 6 }, &counters);
+        Row { site, subject, window, incomplete: false }
     };
     let mut rows = Vec::new();
     for (site, host, events) in hosts {

@@ -84,3 +84,17 @@ fn a_correction_of_a_covered_bucket_makes_no_record() {
     assert_eq!(scoring.correct(&correct(COVERED * QUARTER)).records, []);
     assert!(!scoring.correct(&correct((COVERED - 1) * QUARTER)).records.is_empty());
 }
+
+#[test]
+fn a_calendar_may_be_about_a_joint_job_alone() {
+    let of = |records: &[AnomalyRecord], job: &str| {
+        records.iter().any(|record| record.job == job && record.value == "10.0.0.3" && record.record_score > 75.0)
+    };
+    let told = |rest: &str| {
+        let records = spike(&mut heeding(rest), COVERED);
+        (of(&records, "host_activity"), of(&records, "high_count_network_events_by_host"))
+    };
+    assert_eq!(told("jobs = [\"host_activity\"]\neffect = \"skip_result\""), (false, true));
+    assert_eq!(told("jobs = [\"host_exfiltration\"]\neffect = \"skip_result\""), (true, true));
+    assert_eq!(told("jobs = [\"*_by_host\"]\neffect = \"skip_result\""), (true, false));
+}

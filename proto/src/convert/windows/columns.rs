@@ -77,7 +77,7 @@ impl Columns {
             ($($column:ident)*) => { $(message.$column.extend_from_slice(&from.$column);)* };
         }
         extend!(keys events bytes_out bytes_in packets_out packets_in denied);
-        extend!(peer_count peers peer_events peer_bytes peer_inherited);
+        extend!(peer_count peers peer_events peer_bytes peer_bytes_out peer_inherited);
         extend!(service_count services service_events service_bytes service_inherited);
         extend!(distinct_length distinct name_count names name_events name_bytes name_inherited);
     }
@@ -86,7 +86,7 @@ impl Columns {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let of = &self.message;
-        let long = of.events.len() * 5 + of.peer_bytes.len() + of.service_bytes.len() + of.name_bytes.len();
+        let long = of.events.len() * 5 + of.peer_bytes.len() * 2 + of.service_bytes.len() + of.name_bytes.len();
         let short = of.denied.len() * 4
             + of.peer_events.len()
             + of.peer_inherited.len()

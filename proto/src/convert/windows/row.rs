@@ -75,20 +75,22 @@ pub(super) struct Listed<'a, T> {
     pub(super) ids: &'a [T],
     pub(super) count: usize,
     pub(super) weights: Weights<'a>,
+    /// Bytes out of each; empty where they aren't told apart.
+    pub(super) sent: &'a [u64],
 }
 
 impl Listed<'_, u8> {
     fn read<const N: usize>(&self, into: &mut Top<Peer, N>) {
         let mut ids = self.ids;
         let ids = (0..self.count).map(|_| next_peer(&mut ids).unwrap_or(Peer([0; 16])));
-        into.restore(tallies(ids, self.weights));
+        into.restore(tallies(ids, self.weights, self.sent));
     }
 }
 
 impl Listed<'_, u32> {
     fn read<const N: usize>(&self, into: &mut Top<Service, N>) {
         let none = Service { port: 0, protocol: 0 };
-        into.restore(tallies(self.ids.iter().map(|packed| unpack(*packed).unwrap_or(none)), self.weights));
+        into.restore(tallies(self.ids.iter().map(|packed| unpack(*packed).unwrap_or(none)), self.weights, self.sent));
     }
 }
 
@@ -130,14 +132,18 @@ impl NameList<'_> {
     }
 
     fn top(&self) -> Top<Box<str>, TOP_NAMES> {
-        Top::restored(tallies(self.names.iter().map(|name| name.as_str().into()), self.weights))
+        Top::restored(tallies(self.names.iter().map(|name| name.as_str().into()), self.weights, &[]))
     }
 }
 
 fn tallies<I>(
     ids: impl ExactSizeIterator<Item = I>,
     (events, bytes, inherited): Weights<'_>,
+    sent: &[u64],
 ) -> impl ExactSizeIterator<Item = Tally<I>> {
     let entries = ids.zip(events.iter().zip(bytes)).enumerate();
-    entries.map(|(at, (id, (events, bytes)))| Tally::new(id, *events, *bytes, inherited.get(at).copied().unwrap_or(0)))
+    entries.map(move |(at, (id, (events, bytes)))| {
+        let (sent, inherited) = (sent.get(at).copied().unwrap_or(0), inherited.get(at).copied().unwrap_or(0));
+        Tally::new(id, *events, *bytes, sent, inherited)
+    })
 }

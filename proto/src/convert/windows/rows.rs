@@ -30,6 +30,7 @@ pub struct Rows<'a> {
     peer_count: Column<'a, u32>,
     peers: Column<'a, u8>,
     peer_lists: Lists<'a>,
+    peer_bytes_out: Column<'a, u64>,
     service_count: Column<'a, u32>,
     services: Column<'a, u32>,
     service_lists: Lists<'a>,
@@ -142,6 +143,7 @@ impl<'a> Rows<'a> {
                 bytes: Column::new("Windows.peer_bytes", &message.peer_bytes),
                 inherited: Column::new("Windows.peer_inherited", &message.peer_inherited),
             },
+            peer_bytes_out: Column::new("Windows.peer_bytes_out", &message.peer_bytes_out),
             service_count: Column::new("Windows.service_count", &message.service_count),
             services: Column::new("Windows.services", &message.services),
             service_lists: Lists {
@@ -231,6 +233,7 @@ impl<'a> Rows<'a> {
             peer_events: self.peer_lists.events.cut(),
             peer_bytes: self.peer_lists.bytes.cut(),
             peer_inherited: self.peer_lists.inherited.cut(),
+            peer_bytes_out: self.peer_bytes_out.cut(),
             service_count: self.service_count.cut(),
             services: self.services.cut(),
             service_events: self.service_lists.events.cut(),
@@ -264,7 +267,8 @@ impl<'a> Rows<'a> {
             list(&mut known, place, peer, "Windows.peers")?;
         }
         let (ids, _) = begin.split_at(begin.len() - self.peers.rest.len());
-        Ok(Listed { ids, count, weights: self.peer_lists.take(count, cut)? })
+        let (weights, sent) = (self.peer_lists.take(count, cut)?, self.peer_bytes_out.take(count)?);
+        Ok(Listed { ids, count, weights, sent })
     }
 
     fn services(&mut self, cut: bool) -> Result<Listed<'a, u32>, Invalid> {
@@ -276,7 +280,7 @@ impl<'a> Rows<'a> {
                 .ok_or_else(|| Invalid::new("Windows.services", format!("protocol {} is over 255", packed >> 16)))?;
             list(&mut known, place, service, "Windows.services")?;
         }
-        Ok(Listed { ids, count, weights: self.service_lists.take(count, cut)? })
+        Ok(Listed { ids, count, weights: self.service_lists.take(count, cut)?, sent: &[] })
     }
 
     fn distinct(&mut self) -> Result<&'a [u8], Invalid> {
@@ -298,7 +302,8 @@ impl<'a> Rows<'a> {
 
     fn finish(&self) -> Result<(), Invalid> {
         self.keys.finish()?;
-        for column in [&self.events, &self.bytes_out, &self.bytes_in, &self.packets_out, &self.packets_in] {
+        let longs = [&self.events, &self.bytes_out, &self.bytes_in, &self.packets_out, &self.packets_in];
+        for column in longs.into_iter().chain([&self.peer_bytes_out]) {
             column.finish()?;
         }
         for column in [&self.denied, &self.flags, &self.peer_count, &self.service_count, &self.services] {

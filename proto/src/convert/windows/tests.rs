@@ -43,7 +43,7 @@ proptest! {
 
     #[test]
     fn a_hostile_message_is_refused_and_named(
-        cut in 0..19usize, extra in any::<bool>(), shares in 1..60u32,
+        cut in 0..20usize, extra in any::<bool>(), shares in 1..60u32,
     ) {
         let mut message = v1::Windows::default();
         push(&mut message, None, &Subject::Site, &window(2, shares), false);
@@ -57,7 +57,7 @@ proptest! {
         }} }
         let spoilers = spoil!(bytes_out, bytes_in, packets_out, packets_in, denied, flags, peer_count, peer_events,
             peer_bytes, service_count, services, service_events, service_bytes, name_count, names, name_events,
-            name_bytes, name_inherited, distinct_length);
+            name_bytes, name_inherited, distinct_length, peer_bytes_out);
         let before = m.clone();
         spoilers.into_iter().nth(cut).unwrap()(m);
         if *m != before {
