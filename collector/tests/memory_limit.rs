@@ -55,6 +55,7 @@ async fn slices_are_cut_early_and_nothing_is_lost() {
         key_limit: 1_000_000,
         memory_limit: MemoryLimit(MemoryLimit::LEAST),
         port_values: 0,
+        places: Default::default(),
         sources: vec![SourceOptions::Channel(source)],
         ecs: EcsOptions::default(),
         spool: Some(SpoolOptions {

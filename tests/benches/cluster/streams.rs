@@ -115,6 +115,7 @@ fn options(number: u32, aggregator: String) -> Options {
         key_limit: 100_000,
         memory_limit: spikewatch_collector::MemoryLimit::default(),
         port_values: 0,
+        places: Default::default(),
         sources: vec![SourceOptions::Listen { address: ([127, 0, 0, 1], 0).into(), receive_buffer: 1 << 20 }],
         ecs: EcsOptions::default(),
         // What is measured is the streams, not a thousand spools on one disk.
