@@ -9,6 +9,11 @@ mod data;
 mod database;
 pub(crate) mod file;
 mod locator;
+/// As a file, not as a crate: that one needs the detector, which this one's tests would have to wait for.
+#[cfg(test)]
+#[path = "../../../tests/src/mmdb.rs"]
+#[expect(unreachable_pub, reason = "it is public in its crate")]
+mod mmdb;
 mod tree;
 
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
+use crate::places::mmdb::Mmdb;
 use spikewatch_domain::{
     key::{Dimension, Subject},
     record::Annotations,
 };
-use spikewatch_tests::mmdb::Mmdb;
 
 use super::*;
 use crate::{metrics::Metrics, pipeline::tests::pipeline};

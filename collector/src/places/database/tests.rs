@@ -1,5 +1,5 @@
+use crate::places::mmdb::{Mmdb, Value as Written};
 use proptest::prelude::*;
-use spikewatch_tests::mmdb::{Mmdb, Value as Written};
 
 use super::*;
 

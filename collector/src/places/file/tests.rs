@@ -1,6 +1,6 @@
 use std::{fs, net::IpAddr, sync::atomic::Ordering::Relaxed};
 
-use spikewatch_tests::mmdb::Mmdb;
+use crate::places::mmdb::Mmdb;
 
 use super::*;
 use crate::places::{Asn, Country};
