@@ -9,7 +9,7 @@ use spikewatch_domain::{
     window::{Counters, Service, Share},
 };
 
-use crate::{ledger::Entry, networks::InternalNetworks};
+use crate::{ledger::Entry, networks::InternalNetworks, places::Outer};
 
 /// Most buckets one record is spread over; what began earlier is charged to the first of them.
 const MAX_PARTS: u64 = 2_000;
@@ -75,6 +75,17 @@ impl Charger {
                 }
             }
         });
+    }
+
+    /// The end that is not ours; of a record with no internal end, the destination. None, if both are ours.
+    #[must_use]
+    pub fn outer(&self, record: &FlowRecord) -> Option<Outer> {
+        let ours = |address| self.networks.contains(address);
+        match (ours(record.source), ours(record.destination)) {
+            (true, true) => None,
+            (false, true) => Some(Outer { address: record.source, is_destination: false }),
+            (_, false) => Some(Outer { address: record.destination, is_destination: true }),
+        }
     }
 
     fn ends(&self, record: &FlowRecord) -> Ends {

@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     options::{Error, Options, SourceOptions, SpoolOptions},
     pipeline::{Pipeline, PipelineOptions},
+    places::file::Files,
     recorded::{Fresh, Recorded},
     source::{
         channel,
@@ -130,6 +131,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
     // What is kept in memory is too little to ever be far behind.
     let keep_trimmed = spool.is_some();
     let (max_kept, roll_after) = if keep_trimmed { (MAX_SPOOLED, Some(ROLL_AFTER)) } else { (MAX_KEPT, None) };
+    let files = Files::open(&options.places)?;
     let core =
         CoreOptions { hello, shards: options.shards, bucket, max_kept, keep_trimmed, merges: keep_trimmed, roll_after };
     let shape = PipelineOptions {
@@ -141,6 +143,9 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
         shards: options.shards,
         key_limit: options.key_limit,
         port_values: options.port_values,
+        country_values: options.places.country_values,
+        asn_values: options.places.asn_values,
+        databases: files.databases(),
     };
     let (tapped, seen) = (options.tap.is_some(), metrics.clone());
     let fresh: Fresh = Box::new(move || {
@@ -248,6 +253,7 @@ pub async fn start(options: Options, seams: &Seams) -> Result<(Handle, Routes), 
             metrics: metrics.clone(),
             uplink,
             keeps,
+            databases: files.follow(metrics.clone(), seams),
             tap,
             slice,
             followed,

@@ -8,7 +8,7 @@ use spikewatch_domain::{
     span::Span,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     memory_limit::Said,
     metrics::Metrics,
     pipeline::{Flush, Pipeline},
+    places::Databases,
     recorded::decoding,
     source::{
         follow::Chunk,
@@ -56,6 +57,8 @@ pub(crate) struct Live {
     pub(crate) uplink: UplinkHandle,
     /// There is a spool, with check-points in it.
     pub(crate) keeps: bool,
+    /// Where peers are looked up, when that has changed.
+    pub(crate) databases: Option<watch::Receiver<Databases>>,
     /// Gets a copy of every record.
     pub(crate) tap: Option<mpsc::Sender<Vec<FlowRecord>>>,
     pub(crate) slice: Span,
@@ -93,6 +96,7 @@ impl Live {
                 biased;
                 () = token.cancelled() => break,
                 _ = ticks.tick() => {
+                    self.switch();
                     if let Some(mut flush) = self.pipeline.advance(self.seams.clock.now_ms()) {
                         flush.watermark = flush.watermark.min(self.reached());
                         if !self.deliver(flush, std::mem::replace(&mut made_by, decoding())).await {
@@ -123,6 +127,15 @@ impl Live {
         (rest.last, rest.watermark) = (false, 0);
         self.deliver(rest, made_by).await;
         Ok(())
+    }
+
+    /// Goes on with databases that were read anew.
+    fn switch(&mut self) {
+        if let Some(databases) = &mut self.databases
+            && databases.has_changed().unwrap_or(false)
+        {
+            self.pipeline.switch(databases.borrow_and_update().clone());
+        }
     }
 
     /// Delivers what there is of the slice under way; the rest of it follows.

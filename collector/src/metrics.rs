@@ -46,6 +46,14 @@ pub struct Counters {
     pub overflowed: AtomicU64,
     /// Shares charged to `(other)` of a bounded dimension because too many of its values were held.
     pub values_overflowed: AtomicU64,
+    /// Peers looked up in the databases of addresses.
+    pub place_lookups: AtomicU64,
+    /// Those of which no database knew anything.
+    pub place_misses: AtomicU64,
+    /// Changed databases that were taken.
+    pub database_reloads: AtomicU64,
+    /// Changed databases that could not be used.
+    pub database_failures: AtomicU64,
     /// Slices and rows (windows) handed to the uplink.
     pub slices: AtomicU64,
     /// Rows handed to the uplink.

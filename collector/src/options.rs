@@ -12,6 +12,7 @@ use crate::{
     log::ecs::EcsOptions,
     memory_limit::MemoryLimit,
     networks::InternalNetworks,
+    places::{DatabaseError, PlaceOptions},
     source::{file::Expected, listener::Datagram},
     spool::{self, SpoolPlace},
 };
@@ -41,6 +42,8 @@ pub struct Options {
     pub memory_limit: MemoryLimit,
     /// Service ports that have windows of their own; none if 0.
     pub port_values: usize,
+    /// Where peers are looked up, and how many countries and autonomous systems have windows of their own.
+    pub places: PlaceOptions,
     /// Where traffic comes from.
     pub sources: Vec<SourceOptions>,
     /// How ECS documents are read.
@@ -128,6 +131,9 @@ pub enum Error {
         "files that are read once go with no other source, and are of one format; run another collector for the rest"
     )]
     MixedSources,
+    /// A database of addresses can't be used.
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
     /// The spool can't be opened.
     #[error("the spool: {0}")]
     Spool(#[from] spool::Error),

@@ -20,6 +20,7 @@ use crate::{
         flow_table::{FlowTable, FlowTableLimits},
         headers::dissect,
     },
+    places::{Databases, Places},
     summarise::{Slice, Summariser},
     values::Values,
 };
@@ -43,6 +44,12 @@ pub struct PipelineOptions {
     pub key_limit: usize,
     /// Service ports that have windows of their own in the site; none if 0. See [`Values`].
     pub port_values: usize,
+    /// Countries, and autonomous systems, that have windows of their own in the site; none if 0.
+    pub country_values: usize,
+    /// As `country_values`.
+    pub asn_values: usize,
+    /// Where peers are looked up.
+    pub databases: Databases,
 }
 
 /// What is due to be sent: the slices' contents so far, and a promise.
@@ -65,6 +72,7 @@ pub struct Pipeline {
     charger: Charger,
     summariser: Summariser,
     ports: Values<u16>,
+    places: Places,
     decoded: Decoded,
     metrics: Metrics,
     tap: Option<Vec<FlowRecord>>,
@@ -80,7 +88,9 @@ impl Pipeline {
     /// An empty pipeline.
     #[must_use]
     pub fn new(options: PipelineOptions, metrics: Metrics) -> Self {
+        let limits = (options.country_values, options.asn_values);
         Self {
+            places: Places::new(&options.site, options.shards, options.bucket, limits, options.databases),
             exports: ExportDecoder::new(ExportLimits::default()),
             packets: FlowTable::new(FlowTableLimits::default()),
             ledger: Ledger::new(LedgerLimits::default()),
@@ -97,6 +107,11 @@ impl Pipeline {
             flushed: None,
             newest: 0,
         }
+    }
+
+    /// Looks peers up in these from now on.
+    pub fn switch(&mut self, databases: Databases) {
+        self.places.switch(databases);
     }
 
     /// Keeps a copy of every decoded record until [`Pipeline::tapped`] takes it.
@@ -221,7 +236,14 @@ impl Pipeline {
     /// None that is known: the encoder's.
     pub fn save(&self) -> Result<Vec<u8>, postcard::Error> {
         let times = (self.clock, self.expired, self.flushed, self.newest);
-        postcard::to_allocvec(&(&self.exports, &self.packets, &self.ledger, self.ports.standing(), times))
+        postcard::to_allocvec(&(
+            &self.exports,
+            &self.packets,
+            &self.ledger,
+            self.ports.standing(),
+            self.places.standing(),
+            times,
+        ))
     }
 
     /// Goes on from what was saved.
@@ -229,21 +251,26 @@ impl Pipeline {
     /// # Errors
     /// It is not what this version saves. Nothing has changed then.
     pub fn restore(&mut self, saved: &[u8]) -> Result<(), postcard::Error> {
-        let (exports, packets, ledger, ports, times) = postcard::from_bytes(saved)?;
+        let (exports, packets, ledger, ports, places, times) = postcard::from_bytes(saved)?;
         (self.exports, self.packets, self.ledger) = (exports, packets, ledger);
         (self.clock, self.expired, self.flushed, self.newest) = times;
         self.ports.restore(ports);
+        self.places.restore(places);
         Ok(())
     }
 
     fn flush(&mut self, watermark: EventMillis, last: bool) -> Flush {
         let mut slices = self.summariser.take();
         self.ports.take(&mut slices, watermark);
+        self.places.take(&mut slices, watermark);
         let counters = self.metrics.counters();
         Metrics::add(&counters.slices, slices.len() as u64);
         Metrics::add(&counters.rows, slices.iter().map(|slice| slice.rows.len() as u64).sum());
         counters.overflowed.store(self.summariser.overflowed(), Relaxed);
-        counters.values_overflowed.store(self.ports.overflowed(), Relaxed);
+        counters.values_overflowed.store(self.ports.overflowed() + self.places.overflowed(), Relaxed);
+        let (lookups, misses) = self.places.lookups();
+        counters.place_lookups.store(lookups, Relaxed);
+        counters.place_misses.store(misses, Relaxed);
         counters.duplicates.store(self.ledger.duplicates(), Relaxed);
         Flush { slices, watermark, last }
     }
@@ -261,10 +288,13 @@ impl Pipeline {
             bytes = bytes.saturating_add(entry.source_bytes.saturating_add(entry.destination_bytes));
             packets = packets.saturating_add(entry.source_packets.saturating_add(entry.destination_packets));
             let (summariser, ports, newest) = (&mut self.summariser, &mut self.ports, &mut self.newest);
+            let places = &mut self.places;
+            let located = places.locate(record, || self.charger.outer(record));
             self.charger.charge(record, &entry, |slice, subject, share| {
                 *newest = slice.max(*newest);
                 if matches!(subject, Subject::Site) {
                     ports.add(slice, share.service.port, &share.counters);
+                    located.iter().for_each(|located| places.add(slice, *located, &share.counters));
                 }
                 summariser.add(slice, subject, share);
             });
@@ -326,6 +356,11 @@ pub(crate) mod tests {
 
     /// One for a site with private addresses.
     pub(crate) fn pipeline() -> Pipeline {
+        counted_in(Metrics::default())
+    }
+
+    /// The same, with metrics to look at.
+    pub(crate) fn counted_in(metrics: Metrics) -> Pipeline {
         let options = PipelineOptions {
             site: "main".parse().unwrap(),
             networks: InternalNetworks::default(),
@@ -335,7 +370,10 @@ pub(crate) mod tests {
             shards: 8,
             key_limit: 1_000_000,
             port_values: 2,
+            country_values: 2,
+            asn_values: 2,
+            databases: Databases::default(),
         };
-        Pipeline::new(options, Metrics::default())
+        Pipeline::new(options, metrics)
     }
 }

@@ -51,6 +51,9 @@ fn records_of_other_ages_count_when_they_come_and_are_counted_by_exporter() {
             shards: 4,
             key_limit: 1_000,
             port_values: 0,
+            country_values: 0,
+            asn_values: 0,
+            databases: Default::default(),
         },
         metrics.clone(),
     );

@@ -54,6 +54,9 @@ fn run(paths: &[PathBuf], slice: Span) -> (Sums, Sums, Metrics, Vec<files::FileR
         shards: 8,
         key_limit: 1_000_000,
         port_values: 64,
+        country_values: 256,
+        asn_values: 256,
+        databases: Default::default(),
     };
     let mut pipeline = Pipeline::new(options, metrics.clone());
     pipeline.tap();

@@ -3,7 +3,7 @@
 use spikewatch_collector::fault::{Decoded, Fault, Reason};
 use spikewatch_collector::log::ecs::{EcsDecoder, EcsOptions};
 use spikewatch_collector::log::zeek::ZeekDecoder;
-use spikewatch_domain::record::{FlowRecord, Report};
+use spikewatch_domain::record::{FlowRecord, Place, Report};
 
 fn decode_with(options: EcsOptions, text: &str) -> Decoded {
     let mut decoder = EcsDecoder::new(options);
@@ -170,4 +170,25 @@ fn names_are_cut_and_blank_lines_are_nothing() {
     let out = decode(&format!("\n  \r\n{line}\r\n"));
     assert_eq!((out.records.len(), out.faults.len()), (1, 0));
     assert_eq!(out.records[0].annotations.as_ref().unwrap().user.as_ref().unwrap().len(), 256);
+}
+
+#[test]
+fn where_the_ends_are_is_taken_from_the_document_in_any_notation() {
+    let places = |rest: &str| {
+        let out = decode(&document(&format!(r#""@timestamp":1,{rest}"#)));
+        let record = out.records.first().unwrap_or_else(|| panic!("{out:?}"));
+        record.annotations.as_deref().map(|known| (known.source_place, known.destination_place)).unwrap_or_default()
+    };
+    let german = Place { country: Some(*b"DE"), asn: Some(64_500) };
+    let nested = r#""source":{"ip":"10.0.0.1"},"destination":{"ip":"203.0.113.9","as":{"number":64500,"organization":
+        {"name":"EXAMPLE"}},"geo":{"country_name":"Germany","country_iso_code":"DE"}}"#;
+    assert_eq!(places(&nested.replace('\n', "")), (Place::default(), german));
+    let dotted = r#""source.ip":"10.0.0.1","destination.ip":"203.0.113.9","destination.geo.country_iso_code":"de",
+        "destination.as.number":"64500""#;
+    assert_eq!(places(&dotted.replace('\n', "")), (Place::default(), german));
+    let roles = r#""client.ip":"203.0.113.9","client.geo.country_iso_code":"DE","client.as.number":64500,"server.ip":"10.0.0.1""#;
+    assert_eq!(places(roles), (german, Place::default()));
+    let odd = r#""source.ip":"10.0.0.1","destination.ip":"203.0.113.9","destination.geo.country_iso_code":"Germany",
+        "destination.as.number":-5,"source.as.number":0,"source.geo.country_iso_code":7"#;
+    assert_eq!(places(&odd.replace('\n', "")), (Place::default(), Place::default()), "the flow counts all the same");
 }

@@ -53,6 +53,7 @@ fn options(source: mpsc::Receiver<Datagram>) -> Options {
         key_limit: 1_000_000,
         memory_limit: MemoryLimit(MemoryLimit::LEAST),
         port_values: 0,
+        places: Default::default(),
         sources: vec![SourceOptions::Channel(source)],
         ecs: EcsOptions::default(),
         spool: None,
@@ -115,6 +116,9 @@ fn a_slice_that_is_cut_early_promises_nothing_and_what_follows_goes_on() {
         shards: 8,
         key_limit: 1_000,
         port_values: 0,
+        country_values: 0,
+        asn_values: 0,
+        databases: Default::default(),
     };
     let mut pipeline = Pipeline::new(options, Metrics::default());
     let events = |flush: &Flush| -> u64 {

@@ -38,6 +38,9 @@ fn file_to_windows() {
         shards: 8,
         key_limit: 1_000_000,
         port_values: std::env::var("SPIKEWATCH_BENCH_PORTS").map_or(64, |text| text.parse().unwrap()),
+        country_values: 256,
+        asn_values: 256,
+        databases: Default::default(),
     };
     let mut pipeline = Pipeline::new(options, metrics.clone());
     #[expect(clippy::disallowed_methods, reason = "a measurement of wall time")]

@@ -128,8 +128,9 @@ impl Job {
     /// The jobs that every detector has.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
-        let [count, sum, distinct] = [Aggregate::Count, Aggregate::Sum, Aggregate::DistinctCount]
-            .map(|aggregate| Function::Of(aggregate, Side::High));
+        let [count, non_zero, sum, distinct] =
+            [Aggregate::Count, Aggregate::NonZeroCount, Aggregate::Sum, Aggregate::DistinctCount]
+                .map(|aggregate| Function::Of(aggregate, Side::High));
         let (host, site) = (Split::By(Dimension::Host), Split::By(Dimension::Site));
         vec![
             Self::builtin("high_count_network_events", Measure::Events, count, Split::Global),
@@ -141,6 +142,13 @@ impl Job {
             Self::builtin("high_packets_in_by_host", Measure::PacketsIn, sum, host),
             Self::builtin("high_distinct_peers_by_host", Measure::DistinctPeers, distinct, host),
             Self::builtin("high_distinct_ports_by_host", Measure::DistinctPeerPorts, distinct, host),
+            Self::builtin(
+                "high_count_by_destination_country",
+                Measure::Events,
+                non_zero,
+                Split::By(Dimension::Country),
+            ),
+            Self::builtin("rare_destination_country", Measure::Events, Function::Rare, Split::By(Dimension::Country)),
             Self::builtin("host_activity", Measure::Events, Function::Activity, host),
             Self::builtin("host_exfiltration", Measure::BytesOut, Function::Exfiltration, host),
         ]

@@ -90,6 +90,45 @@ pub struct Annotations {
     pub connection: Option<u64>,
     /// Who reported it (agent or sensor id), hashed; two reports with one `connection` and one `sensor` are no duplicates.
     pub sensor: u64,
+    /// Where the source's address is, as far as the reporter says.
+    pub source_place: Place,
+    /// Where the destination's address is, as far as the reporter says.
+    pub destination_place: Place,
+}
+
+/// Where an address is, as far as that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// ISO 3166-1 alpha-2 code of the country, in capitals.
+    pub country: Option<[u8; 2]>,
+    /// Number of the autonomous system that announces it.
+    pub asn: Option<u32>,
+}
+
+impl Place {
+    /// What is known here, and for the rest what `other` knows.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { country: self.country.or(other.country), asn: self.asn.or(other.asn) }
+    }
+
+    /// A country's code from a text of two letters, in capitals or not; nothing from any other text.
+    #[must_use]
+    pub fn country_code(text: &str) -> Option<[u8; 2]> {
+        let letters = <[u8; 2]>::try_from(text.as_bytes()).ok()?;
+        letters.iter().all(u8::is_ascii_alphabetic).then(|| letters.map(|letter| letter.to_ascii_uppercase()))
+    }
+
+    /// The number of an autonomous system from a text like `AS64500` or `64500`. 0 is none (RFC 7607).
+    #[must_use]
+    pub fn as_number(text: &str) -> Option<u32> {
+        let digits = match text.get(..2) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("AS") => text.get(2..).unwrap_or_default(),
+            _ => text,
+        };
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|number| plain && *number != 0)
+    }
 }
 
 impl FlowRecord {
@@ -124,5 +163,33 @@ impl FlowRecord {
             (true, _, port) | (false, 0, port) | (false, port, 0) => port,
             (false, a, b) => a.min(b),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_numbers_are_read_or_left() {
+        for (text, code) in
+            [("DE", Some(*b"DE")), ("de", Some(*b"DE")), ("", None), ("DEU", None), ("D1", None), ("ß", None)]
+        {
+            assert_eq!(Place::country_code(text), code, "{text:?}");
+        }
+        let numbers =
+            [("AS64500", Some(64_500)), ("as7", Some(7)), ("4294967295", Some(u32::MAX)), ("AS0", None), ("0", None)];
+        for (text, number) in
+            numbers.into_iter().chain(["", "AS", "AS+1", "-1", "4294967296", "AS 7"].map(|text| (text, None)))
+        {
+            assert_eq!(Place::as_number(text), number, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_first_wins_each_by_itself() {
+        let told = Place { country: Some(*b"FR"), asn: None };
+        let found = Place { country: Some(*b"DE"), asn: Some(64_500) };
+        assert_eq!(told.or(found), Place { country: Some(*b"FR"), asn: Some(64_500) });
     }
 }

@@ -8,7 +8,9 @@ use spikewatch_actors::{
     clock::{Clock, EventClock},
     entropy::Entropy,
 };
-use spikewatch_collector::{SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks};
+use spikewatch_collector::{
+    PlaceOptions, SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+};
 use spikewatch_detector::{calendar::Calendars, job::Job, rule::Rule};
 use spikewatch_domain::{key::SiteName, record::FlowRecord, span::Span};
 use spikewatch_proto::{convert::cluster::Shape, v1::Progress};
@@ -61,6 +63,8 @@ pub(crate) struct Site {
     pub(crate) key_limit: usize,
     /// Service ports with windows of their own.
     pub(crate) port_values: usize,
+    /// Where peers are looked up.
+    pub(crate) places: PlaceOptions,
     /// How ECS documents are read.
     pub(crate) ecs: EcsOptions,
     /// What it reads.
@@ -151,13 +155,18 @@ impl Cluster {
             key_limit: site.key_limit,
             memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: site.port_values,
+            places: site.places,
             sources: vec![site.source],
             ecs: site.ecs,
             spool: None,
             tap: site.tap,
             event_clock: Some(event_clock.clone()),
         };
-        let (handle, routes) = spikewatch_collector::start(options, &self.seams).await.map_err(Failure::internal)?;
+        let (handle, routes) =
+            spikewatch_collector::start(options, &self.seams).await.map_err(|error| match error {
+                spikewatch_collector::Error::Database(error) => Failure::Io(error.to_string()),
+                other => Failure::internal(other),
+            })?;
         instruments::collector(&telemetry.meter(), &handle);
         port.serve("collector", routes, Role::Collector.services(), &self.seams).await?;
         self.collectors.push(handle);

@@ -114,6 +114,15 @@ pub(crate) struct Collector {
     /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
     /// places); all others share the window `(other)`. 0: ports have no windows.
     pub(crate) port_values: usize,
+    /// A MaxMind DB file (`.mmdb`) that tells the countries of peers, read again when it has changed; empty: none. What a
+    /// source says of itself (ECS) wins.
+    pub(crate) country_database: PathBuf,
+    /// The same for their autonomous systems.
+    pub(crate) asn_database: PathBuf,
+    /// Countries that have windows of their own, as `port_values`. 0: countries have no windows.
+    pub(crate) country_values: usize,
+    /// Autonomous systems that have windows of their own, as `port_values`. 0: they have none.
+    pub(crate) asn_values: usize,
     /// Folder of the spool, where what the detector has not committed outlives this process; empty: only in memory. Each
     /// collector needs one of its own.
     pub(crate) spool: PathBuf,
@@ -308,6 +317,10 @@ impl Default for Collector {
             key_limit: 1_000_000,
             memory_limit: Text(Size(1 << 30)),
             port_values: 64,
+            country_database: PathBuf::new(),
+            asn_database: PathBuf::new(),
+            country_values: 256,
+            asn_values: 256,
             spool: "spikewatch.spool".into(),
             spool_budget: Text(Size(8 << 30)),
             keep_trimmed: Text(Period(Duration::from_secs(3_600))),

@@ -68,6 +68,7 @@ pub(crate) async fn run(arguments: &DemoArguments, telemetry: &Telemetry) -> Out
             aliases: Default::default(),
             key_limit: Collector::default().key_limit,
             port_values: Collector::default().port_values,
+            places: Default::default(),
             ecs: EcsOptions::default(),
             source: SourceOptions::Channel(receiver),
             tap: None,

@@ -72,6 +72,7 @@ pub(crate) async fn run(arguments: &ReplayArguments, config: &Config, telemetry:
         aliases: roles::aliases(&config.collector),
         key_limit: config.collector.key_limit,
         port_values: config.collector.port_values,
+        places: roles::places(&config.collector),
         ecs: roles::ecs(&config.collector),
         source: SourceOptions::Files { paths: paths.clone(), expected: roles::expected(arguments.format) },
         tap,

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use spikewatch_actors::Seams;
 use spikewatch_collector::{
-    MemoryLimit, SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
-    source::file::Expected, spool::SpoolPlace,
+    MemoryLimit, PlaceOptions, SourceOptions, SpoolOptions, charge::Aliases, log::ecs::EcsOptions,
+    networks::InternalNetworks, source::file::Expected, spool::SpoolPlace,
 };
 use spikewatch_detector::{Retention, calendar::Calendars, cluster::Timing};
 use spikewatch_proto::convert::cluster::Shape;
@@ -126,6 +126,7 @@ pub(crate) async fn start(
                 let (handle, routes) = started.map_err(|error| match error {
                     spikewatch_collector::Error::Listen { .. }
                     | spikewatch_collector::Error::Intake { .. }
+                    | spikewatch_collector::Error::Database(_)
                     | spikewatch_collector::Error::Spool(_) => Failure::Io(error.to_string()),
                     other => Failure::Usage(other.to_string()),
                 })?;
@@ -240,6 +241,7 @@ fn collector(config: &Config, beside: Option<&Endpoint>) -> spikewatch_collector
         key_limit: collector.key_limit,
         memory_limit: MemoryLimit(collector.memory_limit.0.0),
         port_values: collector.port_values,
+        places: places(collector),
         sources: sources(collector),
         ecs: ecs(collector),
         spool: spool(config),
@@ -273,6 +275,17 @@ pub(crate) fn aliases(collector: &Collector) -> Aliases {
         addresses.iter().map(|address| (address.0, name.clone().into_boxed_str())).collect::<Vec<_>>()
     };
     collector.aliases.iter().flat_map(named).collect()
+}
+
+/// Where peers are looked up.
+#[must_use]
+pub(crate) fn places(collector: &Collector) -> PlaceOptions {
+    PlaceOptions {
+        country_database: collector.country_database.clone(),
+        asn_database: collector.asn_database.clone(),
+        country_values: collector.country_values,
+        asn_values: collector.asn_values,
+    }
 }
 
 /// How ECS documents are read.

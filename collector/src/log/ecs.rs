@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use spikewatch_domain::record::{Annotations, FlowRecord, Report};
+use spikewatch_domain::record::{Annotations, FlowRecord, Place, Report};
 
 use super::ecs_document::{Document, End, Group};
 use super::ecs_kind::{self, Kind};
@@ -102,7 +102,8 @@ impl EcsDecoder {
             (record.source_packets, record.destination_packets) =
                 counts(packets, (&document.network_packets, "network.packets"))?;
         }
-        record.annotations = annotations(document);
+        let places = [sender.0.place, receiver.0.place];
+        record.annotations = annotations(document, places);
         Ok(record)
     }
 
@@ -221,7 +222,7 @@ fn counts(ends: [Named<'_, '_>; 2], total: Named<'_, '_>) -> Result<(u64, u64), 
     }
 }
 
-fn annotations(document: Document<'_>) -> Option<Box<Annotations>> {
+fn annotations(document: Document<'_>, [source_place, destination_place]: [Place; 2]) -> Option<Box<Annotations>> {
     let name = |value: &Scalar<'_>| value.text().filter(|text| !text.is_empty()).map(identity::name);
     let hash = |value: &Scalar<'_>| value.text().filter(|text| !text.is_empty()).map(identity::of);
     let annotations = Annotations {
@@ -231,6 +232,8 @@ fn annotations(document: Document<'_>) -> Option<Box<Annotations>> {
         connection: hash(&document.community_id),
         sensor: hash(&document.agent).unwrap_or_default(),
         host_addresses: document.host_addresses,
+        source_place,
+        destination_place,
     };
     (annotations != Annotations::default()).then(|| Box::new(annotations))
 }

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use spikewatch_domain::record::Place;
+
 use super::json::{Fields, Node};
 use super::protocol;
 use super::scalar::Scalar;
@@ -17,6 +19,7 @@ pub(super) struct End<'a> {
     pub(super) port: Scalar<'a>,
     pub(super) bytes: Scalar<'a>,
     pub(super) packets: Scalar<'a>,
+    pub(super) place: Place,
 }
 
 /// What was found in one document. Lists are reduced to what is asked of them.
@@ -79,6 +82,8 @@ pub(super) enum Group {
     Suricata,
     Eve,
     End(Side),
+    Geo(Side),
+    As(Side),
 }
 
 /// Which of the four ends that ECS knows.
@@ -122,6 +127,8 @@ pub(super) enum Field {
     EndPort(Side),
     EndBytes(Side),
     EndPackets(Side),
+    EndCountry(Side),
+    EndAsn(Side),
 }
 
 impl<'a> Document<'a> {
@@ -172,6 +179,10 @@ impl<'a> Fields<'a> for Document<'a> {
             (Group::End(side), "port") => Node::Field(Field::EndPort(side)),
             (Group::End(side), "bytes") => Node::Field(Field::EndBytes(side)),
             (Group::End(side), "packets") => Node::Field(Field::EndPackets(side)),
+            (Group::End(side), "geo") => Node::Group(Group::Geo(side)),
+            (Group::End(side), "as") => Node::Group(Group::As(side)),
+            (Group::Geo(side), "country_iso_code") => Node::Field(Field::EndCountry(side)),
+            (Group::As(side), "number") => Node::Field(Field::EndAsn(side)),
             (Group::Network, "bytes") => Node::Field(Field::Bytes),
             (Group::Network, "packets") => Node::Field(Field::Packets),
             (Group::Network, "transport") => Node::Field(Field::Transport),
@@ -236,6 +247,17 @@ impl<'a> Fields<'a> for Document<'a> {
             Field::EndPort(side) => self.end_of(side).port = value,
             Field::EndBytes(side) => self.end_of(side).bytes = value,
             Field::EndPackets(side) => self.end_of(side).packets = value,
+            // What is no code or number says nothing, and is no reason to leave the flow out.
+            Field::EndCountry(side) => self.end_of(side).place.country = value.text().and_then(Place::country_code),
+            Field::EndAsn(side) => self.end_of(side).place.asn = as_number(&value),
         }
+    }
+}
+
+/// The number of an autonomous system, written as a number or as text.
+fn as_number(value: &Scalar<'_>) -> Option<u32> {
+    match value {
+        Scalar::Unsigned(number) => u32::try_from(*number).ok().filter(|number| *number != 0),
+        value => value.text().and_then(Place::as_number),
     }
 }

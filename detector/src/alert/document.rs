@@ -6,7 +6,7 @@ mod numbers;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use spikewatch_domain::{key::Dimension, window::Measure};
+use spikewatch_domain::{key::Dimension, record::Place, window::Measure};
 use spikewatch_proto::convert::results::{Alert, AnomalyRecord};
 
 use self::numbers::Numbers;
@@ -92,13 +92,28 @@ struct Host<'a> {
 
 #[derive(Serialize, Default)]
 struct Addresses {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ip: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    geo: Option<Geo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#as: Option<System>,
 }
 
 impl Addresses {
     fn is_empty(&self) -> bool {
-        self.ip.is_empty()
+        self.ip.is_empty() && self.geo.is_none() && self.r#as.is_none()
     }
+}
+
+#[derive(Serialize)]
+struct Geo {
+    country_iso_code: [String; 1],
+}
+
+#[derive(Serialize)]
+struct System {
+    number: [u32; 1],
 }
 
 #[derive(Serialize)]
@@ -221,8 +236,11 @@ fn directed(record: &AnomalyRecord, peers: &[String]) -> (Addresses, Addresses) 
         Some(Host { ip: Some([ip]), .. }) => vec![ip.to_owned()],
         _ => Vec::new(),
     };
-    let peers = Addresses { ip: peers.to_vec() };
-    let own = Addresses { ip: own };
+    let is_of = |dimension| record.dimension == Some(dimension);
+    let geo = is_of(Dimension::Country).then(|| Geo { country_iso_code: [record.value.clone()] });
+    let system = is_of(Dimension::Asn).then(|| Place::as_number(&record.value)).flatten();
+    let peers = Addresses { ip: peers.to_vec(), geo, r#as: system.map(|number| System { number: [number] }) };
+    let own = Addresses { ip: own, ..Addresses::default() };
     match (record.dimension, record.measure) {
         // A site's contributors are the sources of its records.
         (None | Some(Dimension::Site), _) => (peers, Addresses::default()),

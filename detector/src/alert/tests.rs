@@ -157,6 +157,21 @@ fn bytes_for_new_peers_are_told_apart_from_all_bytes() {
 }
 
 #[test]
+fn a_country_or_a_system_is_the_destinations_or_of_what_came_in_the_sources() {
+    let of = |dimension, value: &str, measure| {
+        let value = value.into();
+        let record = AnomalyRecord { dimension: Some(dimension), value, measure, contributors: Vec::new(), ..record() };
+        let (_, document) = alert(&record, NIGHT);
+        (document["source"].clone(), document["destination"].clone())
+    };
+    let germany = json!({"geo": {"country_iso_code": ["DE"]}});
+    assert_eq!(of(Dimension::Country, "DE", Measure::Events), (Value::Null, germany.clone()));
+    assert_eq!(of(Dimension::Country, "DE", Measure::BytesIn), (germany, Value::Null));
+    let system = json!({"as": {"number": [64_500]}});
+    assert_eq!(of(Dimension::Asn, "AS64500", Measure::BytesOut), (Value::Null, system));
+}
+
+#[test]
 fn the_same_finding_is_the_same_bytes_and_id() {
     let (one, _) = alert(&record(), NIGHT);
     let (other, _) = alert(&record(), NIGHT);

@@ -92,8 +92,14 @@ impl Faults {
             "collector.memory_limit",
             format!("{memory} must be at least {} MiB", least >> 20),
         );
-        let values = collector.port_values;
-        self.unless(values <= 4_096, "collector.port_values", format!("{values} must be 0 to 4096"));
+        let values = [
+            ("port_values", collector.port_values),
+            ("country_values", collector.country_values),
+            ("asn_values", collector.asn_values),
+        ];
+        for (key, values) in values {
+            self.unless(values <= 4_096, &format!("collector.{key}"), format!("{values} must be 0 to 4096"));
+        }
         let budget = collector.spool_budget.0;
         self.unless(budget.0 >= 256 << 20, "collector.spool_budget", format!("{budget} must be at least 256MiB"));
         let keep = collector.keep_trimmed.0;

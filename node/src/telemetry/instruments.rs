@@ -55,7 +55,7 @@ pub(crate) fn node(meter: &Meter, latencies: &Latencies) {
 
 /// A collector's.
 pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
-    let counters: [(Metric, Counted); 24] = [
+    let counters: [(Metric, Counted); 28] = [
         (Metric::CollectorBytesRead, |c| &c.bytes_read),
         (Metric::CollectorPackets, |c| &c.packets),
         (Metric::CollectorDatagrams, |c| &c.datagrams),
@@ -65,6 +65,10 @@ pub(crate) fn collector(meter: &Meter, handle: &spikewatch_collector::Handle) {
         (Metric::CollectorTimesReplaced, |c| &c.times_replaced),
         (Metric::CollectorOverflowed, |c| &c.overflowed),
         (Metric::CollectorValuesOverflowed, |c| &c.values_overflowed),
+        (Metric::PlaceLookups, |c| &c.place_lookups),
+        (Metric::PlaceMisses, |c| &c.place_misses),
+        (Metric::DatabaseReloads, |c| &c.database_reloads),
+        (Metric::DatabaseFailures, |c| &c.database_failures),
         (Metric::CollectorDropped, |c| &c.datagrams_dropped),
         (Metric::CollectorCutEarly, |c| &c.cut_early),
         (Metric::CollectorRows, |c| &c.rows),

@@ -60,6 +60,14 @@ metrics! {
     CollectorOverflowed = "spikewatch.collector.overflowed", "";
     /// Shares charged to (other) of a bounded dimension because too many of its values were held.
     CollectorValuesOverflowed = "spikewatch.collector.values_overflowed", "";
+    /// Peers looked up in the databases of addresses.
+    PlaceLookups = "spikewatch.collector.places.lookups", "";
+    /// Peers looked up of which no database of addresses knew anything.
+    PlaceMisses = "spikewatch.collector.places.misses", "";
+    /// Databases of addresses that changed and were read again.
+    DatabaseReloads = "spikewatch.collector.places.reloads", "";
+    /// Databases of addresses that changed and could not be used.
+    DatabaseFailures = "spikewatch.collector.places.reload_failures", "";
     /// Input that could not be used, by reason.
     CollectorFaults = "spikewatch.collector.faults", "";
     /// Datagrams dropped because decoding could not keep up.

@@ -130,6 +130,7 @@ fn options(number: u32, slice: Span, aggregator: String, played: mpsc::Receiver<
         key_limit: 100_000,
         memory_limit: spikewatch_collector::MemoryLimit::default(),
         port_values: 0,
+        places: Default::default(),
         // Nor a thousand sockets.
         sources: vec![SourceOptions::Channel(played)],
         ecs: EcsOptions::default(),

@@ -102,6 +102,7 @@ pub(crate) fn collector(site: &str, seeds: Vec<String>) -> (Process<spikewatch_c
             key_limit: 10_000,
             memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: 64,
+            places: Default::default(),
             sources: vec![SourceOptions::Listen { address: "127.0.0.1:0".parse().unwrap(), receive_buffer: 1 << 20 }],
             ecs: EcsOptions::default(),
             spool: None,

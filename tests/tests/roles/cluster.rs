@@ -9,7 +9,7 @@ use std::{
 
 use spikewatch_actors::{Seams, clock::Clock, entropy::Entropy, task::Kind};
 use spikewatch_collector::{
-    Datagram, SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
+    Datagram, PlaceOptions, SourceOptions, charge::Aliases, log::ecs::EcsOptions, networks::InternalNetworks,
 };
 use spikewatch_detector::{job::Job, rule::Rule};
 use spikewatch_domain::span::Span;
@@ -47,6 +47,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts them with these jobs and rules.
     pub(crate) async fn start(jobs: Vec<Job>, rules: Vec<Rule>) -> Self {
+        Self::locating(PlaceOptions::default(), jobs, rules).await
+    }
+
+    /// The same, where the collector looks peers up.
+    pub(crate) async fn locating(places: PlaceOptions, jobs: Vec<Job>, rules: Vec<Rule>) -> Self {
         let (clock, event_clock) = Clock::event();
         let seams = Seams::new(clock, Entropy::seeded(1));
         let called = Called::default();
@@ -81,6 +86,7 @@ impl Cluster {
             key_limit: 1_000,
             memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: 2,
+            places,
             sources: vec![SourceOptions::Channel(played)],
             ecs: EcsOptions::default(),
             spool: None,

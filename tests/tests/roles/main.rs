@@ -1,6 +1,7 @@
 //! All roles in one process, over real gRPC on loopback, as `spikewatch run` has them.
 
 mod cluster;
+mod countries;
 mod netflow;
 mod ports;
 mod traces;

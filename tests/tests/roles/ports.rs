@@ -10,7 +10,7 @@ use spikewatch_domain::{
 
 use crate::{
     cluster::Cluster,
-    netflow::{BEGIN, Flows, QUARTER},
+    netflow::{BEGIN, Flows, QUARTER, SERVER},
 };
 
 /// A day and some more: a rule asks for 96 buckets before it believes a series.
@@ -21,11 +21,11 @@ fn traffic(bucket: u64) -> Vec<Flows> {
     let noise = (bucket * 31 % 7) as usize;
     let dns = if bucket == SPIKE { 900 } else { 30 + noise };
     vec![
-        Flows { port: 443, count: 50 + noise },
-        Flows { port: 53, count: dns },
-        Flows { port: 22, count: 1 },
-        Flows { port: 25, count: 1 },
-        Flows { port: 993, count: 1 + noise % 2 },
+        Flows { server: SERVER, port: 443, count: 50 + noise },
+        Flows { server: SERVER, port: 53, count: dns },
+        Flows { server: SERVER, port: 22, count: 1 },
+        Flows { server: SERVER, port: 25, count: 1 },
+        Flows { server: SERVER, port: 993, count: 1 + noise % 2 },
     ]
 }
 

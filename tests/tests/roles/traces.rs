@@ -13,7 +13,11 @@ use opentelemetry_sdk::{
 use spikewatch_detector::job::Job;
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{cluster::Cluster, netflow::Flows, ports::rule};
+use crate::{
+    cluster::Cluster,
+    netflow::{Flows, SERVER},
+    ports::rule,
+};
 
 const SPIKE: u64 = 110;
 /// From the alert back.
@@ -42,7 +46,7 @@ async fn an_alert_leads_back_to_what_was_decoded() {
     let mut cluster = Cluster::start(jobs, vec![rule(&[job])]).await;
     let flows = |bucket: u64| {
         let count = if bucket == SPIKE { 900 } else { 30 + (bucket * 31 % 7) as usize };
-        vec![Flows { port: 443, count }]
+        vec![Flows { server: SERVER, port: 443, count }]
     };
     cluster.play((0..=SPIKE + 1).map(flows)).await;
     let alerts = cluster.alerts().await;

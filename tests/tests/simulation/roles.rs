@@ -100,6 +100,7 @@ pub(crate) async fn collector(host: Arc<Host>, aggregators: Vec<String>, feed: F
             key_limit: 10_000,
             memory_limit: spikewatch_collector::MemoryLimit::default(),
             port_values: 0,
+            places: Default::default(),
             sources: vec![SourceOptions::Channel(source)],
             ecs: EcsOptions::default(),
             spool: Some(SpoolOptions {

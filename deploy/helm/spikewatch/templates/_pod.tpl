@@ -93,6 +93,9 @@ spec:
           mountPath: /var/lib/spikewatch
         - name: tmp
           mountPath: /tmp
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   volumes:
     - name: config
       configMap:
@@ -100,6 +103,9 @@ spec:
     - name: tmp
       emptyDir:
         sizeLimit: 256Mi
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     {{- if not (and (eq .role "detector") .root.Values.detector.persistence.enabled) }}
     - name: state
       emptyDir: {}
