@@ -1,5 +1,7 @@
 //! The actor that commits. It takes all that waits, writes it in one transaction, and only then acknowledges.
 
+mod members;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use spikewatch_actors::{
@@ -7,29 +9,27 @@ use spikewatch_actors::{
     mailbox::{Inbox, Mailbox, mailbox},
     task::Kind,
 };
-use spikewatch_domain::{key::SiteName, record::EventMillis};
+use spikewatch_domain::record::EventMillis;
 use spikewatch_proto::{
-    convert::{
-        cluster::{Epoch, Incarnation},
-        early::Early,
-    },
+    convert::{cluster::Epoch, early::Early},
     trace,
     v1::{self, detector_message::Message},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tonic::Status;
 use tracing::Instrument as _;
 
+pub(crate) use self::members::RosterRequest;
 use crate::{
     analysis::Command,
     cluster::Assignments,
     commit::{Closing, Commits, Decision, Prepared, Refused},
     metrics::Counters,
-    roster::{Patience, Roster, Turn},
-    store::{Counts, Enrolled, Loaded, LogKind, Store, StoreError, Term, Write},
+    roster::{Patience, Roster},
+    store::{Counts, Loaded, LogKind, Store, StoreError, Term, Write},
 };
 
 /// How often the roster is looked at.
@@ -65,14 +65,6 @@ pub(crate) struct Committed {
     pub(crate) trace: Arc<str>,
     /// Collectors that have fallen silent, "site/collector".
     pub(crate) silent: Arc<[String]>,
-}
-
-/// What is asked about the roster.
-pub(crate) enum RosterRequest {
-    /// All members.
-    List(oneshot::Sender<BTreeMap<Incarnation, Enrolled>>),
-    /// Take a collector out. Answered with whether it was in.
-    Retire(SiteName, SiteName, oneshot::Sender<Result<bool, StoreError>>),
 }
 
 /// How the roster is kept.
@@ -190,67 +182,6 @@ impl Committer {
             let span = tracing::debug_span!("transaction", messages = batch.len());
             self.commit(batch).instrument(span).await?;
         }
-    }
-
-    /// Looks who has fallen silent, and who is back.
-    async fn review(&mut self) -> Result<(), StoreError> {
-        let (frontier, now_ms) = (self.commits.frontier(), self.seams.clock.now_ms());
-        let changed = self.roster.review(self.commits.members(), frontier, self.patience, now_ms);
-        for (of, member, turn) in &changed {
-            let (collector, last_bucket) = (of.to_string(), member.last_bucket);
-            match turn {
-                Some(Turn::Silent) => {
-                    self.counters.fell_silent.add(1);
-                    tracing::warn!(collector, last_bucket, "collector_silent: its site is incomplete without it");
-                }
-                Some(Turn::Back) => tracing::info!(collector, "a collector that was silent is back"),
-                Some(Turn::Retired) => tracing::warn!(collector, last_bucket, "silent for too long: retired"),
-                None => {}
-            }
-        }
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let changed: Vec<_> = changed.into_iter().map(|(of, member, _)| (of, member)).collect();
-        match self.store.enrol(self.term, changed.clone()).await {
-            Ok(()) => self.commits.note(changed),
-            Err(error) => return self.recover(error).await,
-        }
-        self.show_silent();
-        Ok(())
-    }
-
-    fn show_silent(&self) {
-        let silent =
-            |(of, member): (&Incarnation, &Enrolled)| (member.absent && !member.retired).then(|| of.to_string());
-        let silent: Arc<[String]> = self.commits.members().iter().filter_map(silent).collect();
-        self.committed.send_modify(|committed| committed.silent = silent);
-    }
-
-    async fn on_roster(&mut self, request: RosterRequest) -> Result<(), StoreError> {
-        match request {
-            RosterRequest::List(reply) => {
-                // Whoever asked may be gone.
-                let _ = reply.send(self.commits.members().clone());
-            }
-            RosterRequest::Retire(site, collector, reply) => {
-                let retired = self.commits.retire(&site, &collector);
-                let known = !retired.is_empty();
-                if known {
-                    tracing::info!(collector = %format!("{site}/{collector}"), "retired by command");
-                }
-                match self.store.enrol(self.term, retired).await {
-                    Ok(()) => drop(reply.send(Ok(known))),
-                    Err(error) => {
-                        let told = StoreError::Unknown(error.to_string());
-                        let _ = reply.send(Err(told));
-                        return self.recover(error).await;
-                    }
-                }
-                self.show_silent();
-            }
-        }
-        Ok(())
     }
 
     /// One transaction. What it can't write is answered with an error, and the owner asks again.

@@ -34,7 +34,7 @@ fn faults(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<Strin
 fn nothing_is_needed() {
     let config = load(&[], None, [], &[], Roles::ALL).unwrap();
     assert_eq!(config, Config::default());
-    assert_eq!(config.collector.site.0, default_site());
+    assert_eq!(config.collector.site.0, collector::default_site());
     assert!(!config.node.name.is_empty());
 }
 

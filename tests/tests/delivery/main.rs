@@ -7,6 +7,7 @@
 
 mod bag;
 mod centre;
+mod disk;
 mod model;
 mod rule;
 mod settle;
