@@ -1,6 +1,7 @@
 //! How fast a cluster of real processes gets over a death or a planned move, and what very many streams cost.
 //!
-//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS]]]`
+//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS]`, or
+//! `-- streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS [FLOWS_OF_EACH]]]]`
 
 mod moves;
 mod process;
@@ -23,8 +24,10 @@ fn main() {
     let runtime = runtime.expect("a runtime");
     match words.first().map(String::as_str) {
         Some("moves") => runtime.block_on(moves::run(number(1, 10_000))),
-        Some("streams") => runtime.block_on(streams::run(number(1, 1_000), number(2, 1_000), number(3, 10))),
-        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE]]]"),
+        Some("streams") => {
+            runtime.block_on(streams::run(number(1, 1_000), number(2, 1_000), number(3, 10), number(4, 1)))
+        }
+        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE [FLOWS]]]]"),
     }
     runtime.shutdown_background();
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    process::{Process, Used, own, ports},
+    process::{Process, own, ports},
     traffic::{RECORDS, datagram},
 };
 
@@ -23,11 +23,13 @@ const BUCKET_MS: u64 = 60_000;
 /// What is measured: in each slice every host is active.
 const MEASURED_S: u32 = 120;
 
+/// How long every process is watched with nothing to do, before.
+const IDLE: Duration = Duration::from_secs(10);
 /// How long the detector may take over what it is waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Runs it and prints a table.
-pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32) {
+/// Runs it and prints a table. `flows`: how many flows each host has in each slice; they make one host summary.
+pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32, flows: u32) {
     let slice = Span::from_seconds(u64::from(slice_s)).expect("seconds that divide a minute");
     let slices = MEASURED_S / slice_s;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -58,15 +60,18 @@ pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32) {
     }
     sleep(Duration::from_secs(10)).await;
 
+    let idle = [own(), merging.used(), detecting.used()];
+    sleep(IDLE).await;
     let before = [own(), merging.used(), detecting.used()];
     let (loopback, begun) = (loopback_bytes(), Instant::now());
     let clock = Clock::system();
     let every = Duration::from_millis(slice.millis()) / collectors;
     for turn in 0..slices * collectors {
         let source = &sources[(turn % collectors) as usize];
-        for first in (0..hosts).step_by(RECORDS as usize) {
+        for first in (0..hosts * flows).step_by(RECORDS as usize) {
             let time_ms = clock.now_ms();
-            let payload = datagram(time_ms, first..hosts.min(first + RECORDS));
+            let numbers = first..(hosts * flows).min(first + RECORDS);
+            let payload = datagram(time_ms, numbers.map(|number| (number % hosts, (number / hosts) as u16)));
             let exporter = [10, 0, 0, 254].into();
             source.send(Datagram { exporter, time_ms, payload }).await.expect("the collector runs");
         }
@@ -92,16 +97,26 @@ pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32) {
         "{collectors} collectors with a stream each, {} hosts, {SHARDS} shards, slices of {slice_s} s, buckets of 60 s: \
          {records} records of {} sent, {summaries} host summaries, {} windows committed, {} series, {wall_s:.0} s in all",
         collectors * hosts,
-        slices * collectors * hosts,
+        slices * collectors * hosts * flows,
         progress.windows,
         progress.series,
     );
-    println!("| process | CPU s | µs a host summary | peak MiB |\n|---|---|---|---|");
+    println!(
+        "| process | CPU s | µs a host summary | without what it does idle | idle, ms a second | peak MiB |\n\
+         |---|---|---|---|---|---|"
+    );
     let after = [own(), merging.used(), detecting.used()];
-    for ((name, before), after) in
-        ["load: all collectors, and the sender", "aggregator", "detector"].iter().zip(before).zip(after)
-    {
-        row(name, before, after, summaries);
+    let names = ["load: all collectors, and the sender", "aggregator", "detector"];
+    for (((name, idle), before), after) in names.iter().zip(idle).zip(before).zip(after) {
+        let (share, cpu_s) = ((before.cpu_s - idle.cpu_s) / IDLE.as_secs_f64(), after.cpu_s - before.cpu_s);
+        let each = |cpu_s: f64| cpu_s * 1e6 / summaries as f64;
+        println!(
+            "| {name} | {cpu_s:.1} | {:.2} | {:.2} | {:.1} | {} |",
+            each(cpu_s),
+            each(cpu_s - share * wall_s),
+            share * 1e3,
+            after.peak_mib
+        );
     }
     let moved = loopback_bytes() - loopback;
     println!(
@@ -110,11 +125,6 @@ pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32) {
         moved as f64 / summaries as f64,
         fs::metadata(&store).map_or(0, |meta| meta.len()) >> 20
     );
-}
-
-fn row(name: &str, before: Used, after: Used, summaries: u64) {
-    let cpu_s = after.cpu_s - before.cpu_s;
-    println!("| {name} | {cpu_s:.1} | {:.2} | {} |", cpu_s * 1e6 / summaries as f64, after.peak_mib);
 }
 
 fn options(number: u32, slice: Span, aggregator: String, played: mpsc::Receiver<Datagram>) -> Options {

@@ -75,8 +75,7 @@ impl Disk {
     }
 }
 
-/// A slice's part, as the core knows it.
-pub(crate) fn part(slice: &Slice) -> Part {
+fn part(slice: &Slice) -> Part {
     let holds = Loss { events: slice.content.0.len() as u64, bytes: 0 };
     Part { shard: 0, seq: slice.seq, rows: 0, holds, committed: false }
 }

@@ -1,11 +1,10 @@
 //! A collector with its disk and its stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use spikewatch_aggregator::core::{Lane, Message, StreamId};
 use spikewatch_collector::uplink::core::{
-    Action, Alarm, Core, CoreOptions, CutPart, Event, LinkId, Loss, Part, RecoveredLane, RecoveredLine, RecoveredSlice,
-    SliceNo, Ticket, Tombstone,
+    Action, Alarm, Core, CoreOptions, CutPart, Event, LinkId, Loss, SliceNo, Ticket,
 };
 use spikewatch_domain::span::Span;
 use spikewatch_proto::{
@@ -17,7 +16,10 @@ use spikewatch_proto::{
     v1::{self, collector_message::Message as Said},
 };
 
-use crate::bag::{Bag, Batch};
+use crate::{
+    bag::{Bag, Batch},
+    disk::{Disk, Slice, Write},
+};
 
 /// One minute a bucket, so that times read easily.
 pub(crate) const MINUTE: u64 = 60_000;
