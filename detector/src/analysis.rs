@@ -340,13 +340,14 @@ impl Analysis {
         if finished == Finished::default() {
             return Ok(());
         }
-        let (mut alerts, mut young, mut warnings) = (0, 0, Vec::new());
-        alerts += finished.early.iter().filter(|alert| alert.version == 1).count() as u64;
+        let (mut young, mut warnings) = (0, Vec::new());
+        let mut alerts = finished.early.iter().filter(|alert| alert.version == 1).count() as u64;
         finished.early.iter().for_each(|alert| self.tell(alert));
         for done in &finished.executions {
             alerts += done.alerts.len() as u64;
             young += done.young;
             self.parts.counters.expired.add(done.expired as u64);
+            self.parts.counters.bounded.add(done.bounded.0);
             warnings.extend(done.warning());
             done.alerts.iter().for_each(|alert| self.tell(alert));
         }

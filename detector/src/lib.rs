@@ -92,6 +92,8 @@ pub struct Options {
     /// What baselines, and a bucket's windows while it is scored, may take, bytes. Beyond, the series that were active
     /// least are forgotten.
     pub memory_limit: u64,
+    /// How many alerts a day rules may make of clean traffic, over all series; 0: however many scores give.
+    pub false_alerts_a_day: f64,
     /// How long aggregators are waited for.
     pub timing: Timing,
     /// Buckets after which the baselines are saved, so that a restart needs not learn the whole log again; never if 0.
@@ -123,6 +125,7 @@ impl Default for Options {
             retention: Retention::default(),
             retire_after: Duration::from_secs(7 * 86_400),
             memory_limit: 4 << 30,
+            false_alerts_a_day: 5.0,
             timing: Timing::default(),
             snapshot_buckets: 16,
             advertise: String::new(),
@@ -196,6 +199,7 @@ impl Handle {
             records_cut: self.counters.records_cut.get(),
             alerts: progress.alerts,
             expired: self.counters.expired.get(),
+            bounded: self.counters.bounded.get(),
             early_dropped: self.counters.early_dropped.get(),
             retention_failures: self.counters.retention_failures.get(),
             executions: progress.executions,
@@ -261,6 +265,7 @@ pub async fn start_on(store: Arc<dyn Store>, mut options: Options, seams: &Seams
             jobs: options.jobs.into(),
             span,
             memory: options.memory_limit,
+            false_alerts_a_day: options.false_alerts_a_day,
             calendars: options.calendars,
             tasks: seams.tasks.clone(),
         },

@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) corrections_not_scored: Counter,
     pub(crate) fell_silent: Counter,
     pub(crate) expired: Counter,
+    pub(crate) bounded: Counter,
     pub(crate) early_dropped: Counter,
     pub(crate) retention_failures: Counter,
 }
@@ -57,6 +58,8 @@ pub struct DetectorMetrics {
     pub alerts: u64,
     /// Anomaly records that waited longer than a rule's look-back.
     pub expired: u64,
+    /// Anomaly records over a rule's threshold that the bound on false alerts kept from being told.
+    pub bounded: u64,
     /// Early windows that were not looked at: not of the owner, of no open bucket, or too many at once.
     pub early_dropped: u64,
     /// Times that the store failed to forget old windows.

@@ -134,6 +134,8 @@ pub(crate) struct Detector {
     pub(crate) retire_after: Text<Period>,
     /// Memory for baselines and a bucket's windows; beyond, the series that were active least are forgotten.
     pub(crate) memory_limit: Text<Size>,
+    /// How many alerts a day clean traffic may give, over all series: many series need higher scores; 0: no bound.
+    pub(crate) false_alerts_a_day: f64,
     /// Buckets after which the baselines are saved, so that a restart needs not learn all again; 0: never.
     pub(crate) snapshot_buckets: u32,
     /// File of jobs, beside those that ship or in their place; empty: none.
@@ -214,6 +216,7 @@ impl Default for Detector {
             max_wait: Text(Period(Duration::from_secs(300))),
             retire_after: Text(Period(Duration::from_secs(7 * 86_400))),
             memory_limit: Text(Size(4 << 30)),
+            false_alerts_a_day: 5.0,
             snapshot_buckets: 16,
             jobs: PathBuf::new(),
             rules: PathBuf::new(),

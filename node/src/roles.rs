@@ -178,6 +178,7 @@ fn detector(config: &Config, bound: SocketAddr) -> Result<spikewatch_detector::O
         retire_after: detector.retire_after.0.0,
         snapshot_buckets: detector.snapshot_buckets,
         memory_limit: detector.memory_limit.0.0,
+        false_alerts_a_day: detector.false_alerts_a_day,
         advertise: advertised(&detector.advertise, config, bound).url().to_owned(),
         name: config.node.name.clone(),
         lease: detector.lease.0.0,

@@ -179,6 +179,7 @@ fn print_execution(done: &v1::Execution, out: &mut impl Write) -> io::Result<()>
         ("held back", done.held_back),
         ("given up", done.expired),
         ("too young", done.young),
+        ("bounded", done.bounded),
         ("quiet before", done.quiet),
     ];
     let counts = counts.iter().filter(|(_, number)| *number > 0);

@@ -52,6 +52,7 @@ fn record() -> AnomalyRecord {
             companion(Measure::DistinctPeers, 2.0, 2.0, 0.0),
         ],
         parts: Vec::new(),
+        alert_from: 0.0,
     }
 }
 

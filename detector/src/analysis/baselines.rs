@@ -35,10 +35,22 @@ pub(crate) struct Origin {
     pub(crate) span: Span,
     /// What they may take, bytes.
     pub(crate) memory: u64,
+    /// See [`Scoring::bound`].
+    pub(crate) false_alerts_a_day: f64,
     /// Times in which unusual traffic is expected.
     pub(crate) calendars: Calendars,
     /// Where the thread is spawned that scores large buckets.
     pub(crate) tasks: Tasks,
+}
+
+impl Origin {
+    /// Scoring that has learnt nothing.
+    pub(super) fn scoring(&self) -> Scoring {
+        let mut scoring = Scoring::new(&self.jobs, self.span, self.memory);
+        scoring.heed(self.calendars.clone());
+        scoring.bound(self.false_alerts_a_day);
+        scoring
+    }
 }
 
 /// See the module.
@@ -54,8 +66,7 @@ pub(crate) struct Baselines {
 impl Baselines {
     /// Nothing learnt.
     pub(crate) fn new(origin: Origin) -> Self {
-        let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.memory);
-        scoring.heed(origin.calendars.clone());
+        let scoring = origin.scoring();
         Self { origin, scoring, scored: None, amended: Amended::default() }
     }
 

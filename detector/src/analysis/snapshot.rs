@@ -82,8 +82,7 @@ impl Baselines {
 }
 
 async fn read(origin: &Origin, store: &dyn Store, id: &SnapshotId, parts: u32) -> Result<Scoring, String> {
-    let mut scoring = Scoring::new(&origin.jobs, origin.span, origin.memory);
-    scoring.heed(origin.calendars.clone());
+    let mut scoring = origin.scoring();
     for number in 0..parts {
         let blob = store.snapshot_part(id.clone(), number).await.map_err(|error| error.to_string())?;
         let bytes = zstd::bulk::decompress(&blob, MOST_BYTES).map_err(|error| format!("part {number}: {error}"))?;

@@ -84,6 +84,13 @@ pub fn record_score(l: f64) -> f64 {
     interpolate(&SCORE, l)
 }
 
+/// The same, going on beyond 100 as it went before: for what has to be told apart there.
+#[must_use]
+pub fn extended_score(l: f64) -> f64 {
+    let [.., (left, low), (right, high)] = SCORE;
+    if l <= right { record_score(l) } else { high + (l - right) * (high - low) / (right - left) }
+}
+
 /// The pooled distribution of a job's evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
@@ -214,7 +221,14 @@ mod tests {
             [(-1.0, 0.0), (1.55, 0.0), (2.55, 25.0), (3.55, 50.0), (4.55, 75.0), (8.0, 100.0), (99.0, 100.0)]
         {
             assert!((record_score(l) - score).abs() < 1e-9, "at {l}");
+            assert!(extended_score(l) == record_score(l) || l > 8.0, "at {l}");
         }
+    }
+
+    #[test]
+    fn the_extended_score_goes_on_as_it_went() {
+        let (before, after) = (extended_score(8.0) - extended_score(7.0), extended_score(9.0) - extended_score(8.0));
+        assert!((before - after).abs() < 1e-9 && after > 7.0, "{before} {after}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod rich;
 mod season;
 pub mod table;
 
-pub use calibration::{CALIBRATE_AFTER_S, Calibration, Curve, prior_l, record_score};
+pub use calibration::{CALIBRATE_AFTER_S, Calibration, Curve, extended_score, prior_l, record_score};
 pub use codec::DecodeError;
 pub use compact::{Compact, LARGEST_VALUE, PRIOR_UNKNOWN, Side};
 pub use evidence::{Evidence, multi_bucket_impact};

@@ -41,6 +41,7 @@ fn record() -> AnomalyRecord {
         contributors: vec![contributor("peer", "10.9.1.7"), contributor("peer", "203.0.113.9")],
         companions: Vec::new(),
         parts: Vec::new(),
+        alert_from: 0.0,
     }
 }
 

@@ -53,6 +53,7 @@ impl Pending {
     fn early(&mut self, record: &AnomalyRecord, occasion: Occasion) -> Option<Alert> {
         let rule = &self.rule;
         let wanted = rule.enabled && rule.jobs.contains(&record.job) && record.record_score >= rule.threshold;
+        let wanted = wanted && record.record_score >= record.alert_from;
         if !wanted || record.buckets_seen < rule.minimum_buckets || self.is_excepted(record) {
             return None;
         }

@@ -33,6 +33,9 @@ pub struct Execution {
     pub excepted: u64,
     /// Records over the threshold whose series is too young, since the last execution.
     pub young: u64,
+    /// Records over the threshold that the bound on false alerts kept from being told, since the last execution, and the
+    /// highest score that one would have needed.
+    pub bounded: (u64, f64),
     /// Late records that came after the look-back and made no alert, and the worst of them.
     pub belated: (u64, Option<AnomalyRecord>),
     /// Executions before it that had nothing to look at.
@@ -118,6 +121,8 @@ impl From<&Execution> for v1::Execution {
             expired: done.expired as u64,
             young: done.young,
             quiet: done.quiet,
+            bounded: done.bounded.0,
+            alert_from: done.bounded.1,
             gap_from_ms,
             gap_to_ms,
             warnings: done.warnings(),

@@ -53,6 +53,8 @@ pub(super) struct Pending {
 struct Counts {
     young: u64,
     excepted: u64,
+    /// Records that the bound on false alerts held, and the highest score that one would have needed.
+    bounded: (u64, f64),
     dropped: usize,
     /// Late records that came after the look-back, and the worst of them.
     belated: u64,
@@ -134,6 +136,9 @@ impl Pending {
         let (rule, place) = (&self.rule, self.incidents.extend(record));
         if record.buckets_seen < rule.minimum_buckets {
             self.counts.young += 1;
+        } else if record.record_score < record.alert_from {
+            let (bounded, from) = self.counts.bounded;
+            self.counts.bounded = (bounded + 1, from.max(record.alert_from));
         } else if record.late && belated(record) > rule.look_back_ms() {
             self.counts.belated += 1;
             if self.counts.worst.as_ref().is_none_or(|worst| worst.record_score < record.record_score) {
@@ -185,9 +190,9 @@ impl Pending {
 
     /// True if an execution has something to look at or to say, with all buckets up to `scored` known.
     pub(super) fn has_work(&self, scored: EventMillis, standing: &[String]) -> bool {
-        let Counts { young, excepted, belated, dropped, .. } = self.counts;
+        let Counts { young, excepted, bounded, belated, dropped, .. } = self.counts;
         !self.waiting.is_empty()
-            || young + excepted + belated > 0
+            || young + excepted + bounded.0 + belated > 0
             || dropped > 0
             || self.gap.is_some()
             || !self.changed.is_empty()
@@ -248,6 +253,7 @@ impl Pending {
             expired,
             excepted: std::mem::take(&mut self.counts.excepted),
             young: std::mem::take(&mut self.counts.young),
+            bounded: std::mem::take(&mut self.counts.bounded),
             belated: (std::mem::take(&mut self.counts.belated), self.counts.worst.take()),
             quiet: std::mem::take(&mut self.quiet),
             gap: self.gap.take(),

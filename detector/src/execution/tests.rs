@@ -4,6 +4,7 @@ use spikewatch_proto::v1::execution::Status;
 
 use super::*;
 
+mod bounded;
 mod lifecycle;
 mod restart;
 mod suppressing;
@@ -42,6 +43,7 @@ fn record(finalised: u64, bucket: u64, host: u64, score: f64) -> AnomalyRecord {
         contributors: Vec::new(),
         companions: Vec::new(),
         parts: Vec::new(),
+        alert_from: 0.0,
     }
 }
 

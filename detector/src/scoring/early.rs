@@ -37,14 +37,15 @@ impl Scoring {
     /// `sites`, are more than is usual for all of the bucket.
     pub(crate) fn early(&self, start: EventMillis, rows: &[Row], sites: &[Row]) -> Vec<AnomalyRecord> {
         let mut records = Vec::new();
-        let global = Global::of(sites);
+        let (global, bounds) = (Global::of(sites), self.bounds());
+        let heeded = (&self.calendars, &bounds);
         for table in &self.tables {
             match table.split() {
                 Split::Global => {
                     if let Some(Global { window, sites: extra }) = &global {
                         let input =
                             table::Input { site: sites::GLOBAL, name: None, subject: &Subject::Site, window, extra };
-                        table.early(start, &input, &self.calendars, &mut records);
+                        table.early(start, &input, heeded, &mut records);
                     }
                 }
                 split @ Split::By(_) => {
@@ -52,7 +53,7 @@ impl Scoring {
                         let Some(site) = self.sites.number(&row.site) else { continue };
                         let (name, subject, window) = (Some(&row.site), &row.subject, &row.window);
                         let input = table::Input { site, name, subject, window, extra: &[] };
-                        table.early(start, &input, &self.calendars, &mut records);
+                        table.early(start, &input, heeded, &mut records);
                     }
                 }
             }
@@ -76,10 +77,11 @@ impl Scoring {
             ..v1::Tripwires::default()
         };
         let mut messages: Vec<v1::Tripwires> = (0..shards).map(|_| empty()).collect();
+        let bounds = self.bounds();
         // A site's own series and its part of the global one are of one window.
         let mut of_sites: BTreeMap<u32, Limits> = BTreeMap::new();
         for table in &self.tables {
-            table.limits(next, &wanted, |site, subject, limits| match (table.split(), subject) {
+            table.limits((next, &bounds), &wanted, |site, subject, limits| match (table.split(), subject) {
                 (Split::Global, _) => {
                     for (number, share) in self.shares() {
                         let own = of_sites.entry(number).or_insert(NO_LIMITS);

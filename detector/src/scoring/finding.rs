@@ -10,7 +10,9 @@ use spikewatch_domain::{
 use spikewatch_proto::convert::results::{AnomalyRecord, Companion, Contributor};
 
 use super::{
-    LEAST_SCORE, contributors,
+    LEAST_SCORE,
+    bound::Bound,
+    contributors,
     joint::parts,
     judge::{Judge, Verdict},
     table::Input,
@@ -45,6 +47,8 @@ pub(super) struct Judged<'a> {
     pub(super) so_far: bool,
     /// Joint evidence, where there are joint jobs.
     pub(super) joint: Option<&'a Evidence>,
+    /// What may alert.
+    pub(super) bound: Bound,
 }
 
 impl Judged<'_> {
@@ -128,6 +132,7 @@ impl Judged<'_> {
             contributors: contributors(),
             companions,
             parts: self.joint.map_or_else(Vec::new, parts),
+            alert_from: verdict.alert_from(self.bound),
         }
     }
 
@@ -147,6 +152,7 @@ impl Judged<'_> {
             record_score: score,
             initial_record_score: score,
             probability: libm::exp10(-l).clamp(0.0, 1.0),
+            alert_from: self.bound.alert_from(l),
             ..record
         })
     }

@@ -3,6 +3,7 @@
 use spikewatch_domain::{span::Span, window::Window};
 
 use super::{
+    bound::Bound,
     fleet::Fleet,
     joint::Says,
     model::{Foreseen, Model},
@@ -63,6 +64,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// From which score on it may alert. A rich model's score has a scale of its own.
+    pub(super) fn alert_from(&self, bound: Bound) -> f64 {
+        if self.foreseen.own().is_some() { bound.rich_alert_from() } else { bound.alert_from(self.l) }
+    }
+
     /// Leaves out what is not wanted of it.
     pub(super) fn leave_out(&mut self, skip: Skip) {
         self.skip = self.skip.or(skip);
@@ -156,10 +162,10 @@ impl Judge {
         Some(Says::from(&foreseen))
     }
 
-    /// The least value above what is typical that scores `threshold` in the bucket that starts at `t` (s) and is as
-    /// large as the job wants; `u64::MAX` if none does, or if what is too much so far may be less in the end. Found by
+    /// The least value above what is typical that scores `threshold` in the bucket that starts at `t` (s), may alert
+    /// and is as large as the job wants; `u64::MAX` if none does, or if what is too much so far may be less in the end. Found by
     /// bisection, as more never scores lower: exact to a tenth of a percent, and on the upper side.
-    pub(super) fn limit(&self, model: &Model, t: i64, threshold: f64) -> u64 {
+    pub(super) fn limit(&self, model: &Model, t: i64, threshold: f64, bound: Bound) -> u64 {
         let function = self.job.function;
         if function.side() == Side::Low || !function.only_grows() {
             return u64::MAX;
@@ -167,7 +173,9 @@ impl Judge {
         let enough = |logarithm: f64| {
             let verdict = self.judge(model, t, Value::of(libm::expm1(logarithm).ceil()));
             let effect = verdict.actual - verdict.foreseen.expected().typical;
-            verdict.score >= threshold && effect > 0.0 && effect >= self.job.minimum_effect
+            verdict.score >= threshold.max(verdict.alert_from(bound))
+                && effect > 0.0
+                && effect >= self.job.minimum_effect
         };
         let (mut low, mut high) = (0.0, LARGEST_LOGARITHM);
         if !enough(high) {

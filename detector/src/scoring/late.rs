@@ -12,7 +12,9 @@ use spikewatch_domain::{
 use spikewatch_proto::convert::results::AnomalyRecord;
 
 use super::{
-    Global, Row, Scored, Scoring, sites,
+    Global, Row, Scored, Scoring,
+    bound::Bounds,
+    sites,
     table::{Input, Table},
 };
 use crate::job::Split;
@@ -47,17 +49,17 @@ impl Scoring {
     /// Scores what a correction changes and learns nothing. Its records are late, and ordered as those of a bucket.
     #[must_use]
     pub fn correct(&self, correction: &Correction) -> Scored {
-        let mut scored = Scored::default();
+        let (mut scored, bounds) = (Scored::default(), self.bounds());
         for table in &self.tables {
             match table.split() {
                 Split::Global => {
                     if let Some((before, after)) = &correction.sites {
-                        self.correct_global(table, correction.start, before, after, &mut scored.records);
+                        self.correct_global((table, &bounds), correction.start, before, after, &mut scored.records);
                     }
                 }
                 split @ Split::By(_) => {
                     for change in correction.changes.iter().filter(|change| split.takes(&change.subject)) {
-                        let known = self.correct_one(table, correction.start, change, &mut scored.records);
+                        let known = self.correct_one((table, &bounds), correction.start, change, &mut scored.records);
                         scored.not_modelled += u64::from(!known);
                     }
                 }
@@ -75,7 +77,7 @@ impl Scoring {
 
     fn correct_one(
         &self,
-        table: &Table,
+        (table, bounds): (&Table, &Bounds),
         start: EventMillis,
         change: &Change,
         records: &mut Vec<AnomalyRecord>,
@@ -83,12 +85,19 @@ impl Scoring {
         let Some(site) = self.sites.number(&change.site) else { return false };
         let (name, subject, window) = (Some(&change.site), &change.subject, &change.after);
         let input = Input { site, name, subject, window, extra: &[] };
-        table.judge_again(start, &input, Some(&change.before), (!change.incomplete, false), &self.calendars, records)
+        table.judge_again(
+            start,
+            &input,
+            Some(&change.before),
+            (!change.incomplete, false),
+            (&self.calendars, bounds),
+            records,
+        )
     }
 
     fn correct_global(
         &self,
-        table: &Table,
+        (table, bounds): (&Table, &Bounds),
         start: EventMillis,
         before: &[Row],
         after: &[Row],
@@ -99,6 +108,6 @@ impl Scoring {
         let complete = after.iter().all(|row| !row.incomplete);
         let (site, subject, window) = (sites::GLOBAL, &Subject::Site, &now.window);
         let input = Input { site, name: None, subject, window, extra: &now.sites };
-        table.judge_again(start, &input, Some(&before.window), (complete, false), &self.calendars, records);
+        table.judge_again(start, &input, Some(&before.window), (complete, false), (&self.calendars, bounds), records);
     }
 }

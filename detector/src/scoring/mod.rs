@@ -4,6 +4,7 @@
 //! the calibration as it stood after the bucket before. So records don't depend on how shards, commits or threads are
 //! interleaved, and replaying the commit log rebuilds the state exactly.
 
+mod bound;
 mod contributors;
 mod early;
 mod finding;
@@ -34,6 +35,7 @@ use spikewatch_proto::convert::results::AnomalyRecord;
 pub(crate) use self::early::Wanted;
 pub use self::late::{Change, Correction};
 use self::{
+    bound::{Bounds, Looks},
     sites::{Presence, Sites},
     table::{Context, Table},
     wide::Wide,
@@ -101,6 +103,8 @@ pub struct Scoring {
     calendars: Calendars,
     /// Jobs with longer buckets, by length.
     wide: Vec<Wide>,
+    /// False alerts a day that may be expected of all of it; 0: no bound.
+    false_alerts_a_day: f64,
 }
 
 impl Scoring {
@@ -123,13 +127,30 @@ impl Scoring {
         // Hosts have what the others leave.
         tables.sort_by_key(|table| table.split().is_by_host());
         let (sites, calendars, last_events) = (Sites::new(span), Calendars::default(), Vec::new());
-        Self { span, sites, memory, tables, calendars, last_events, wide }
+        Self { span, sites, memory, tables, calendars, last_events, wide, false_alerts_a_day: 0.0 }
     }
 
     /// These calendars count for the buckets from now on.
     pub fn heed(&mut self, calendars: Calendars) {
         self.wide.iter_mut().for_each(|wide| wide.scoring.heed(calendars.clone()));
         self.calendars = calendars;
+    }
+
+    /// Of clean series rules may make at most so many alerts a day, as far as scores tell; 0: however many there are.
+    pub fn bound(&mut self, false_alerts_a_day: f64) {
+        self.false_alerts_a_day = false_alerts_a_day;
+    }
+
+    /// What the bound comes to for what is scored next. A function of what was learnt alone, so that it is the same after
+    /// a restart.
+    fn bounds(&self) -> Bounds {
+        Bounds::of(self.false_alerts_a_day, self.looks())
+    }
+
+    /// What the jobs of each table look at.
+    fn looks(&self) -> impl Iterator<Item = (Split, Looks)> {
+        let wide = self.wide.iter().flat_map(|wide| &wide.scoring.tables);
+        self.tables.iter().chain(wide).map(|table| (table.split(), table.looks()))
     }
 
     /// Series with a baseline, over all jobs.
@@ -154,6 +175,11 @@ impl Scoring {
 
     /// Scores and learns one bucket. Buckets come in order; those in which nothing was committed are left out.
     pub fn score(&mut self, bucket: Bucket) -> Scored {
+        let bounds = self.bounds();
+        self.score_within(bucket, &bounds)
+    }
+
+    fn score_within(&mut self, bucket: Bucket, bounds: &Bounds) -> Scored {
         let Bucket { start, mut rows, missing } = bucket;
         rows.sort_by(|a, b| a.site.cmp(&b.site).then_with(|| a.subject.cmp(&b.subject)));
         // A key belongs to one shard; should it come from two, both parts count.
@@ -175,7 +201,7 @@ impl Scoring {
         let overflowing = rows.iter().filter(|row| row.subject == Subject::Overflow);
         let overflowing: BTreeSet<u32> = overflowing.filter_map(|row| self.sites.number(&row.site)).collect();
         let (names, calendars) = (&self.sites.by_number(), &self.calendars);
-        let context = Context { presence: &presence, names, calendars, overflowing: &overflowing };
+        let context = Context { presence: &presence, names, calendars, overflowing: &overflowing, bounds };
         let mut taken: u64 = self.tables.iter().map(Table::bytes).sum();
         for table in &mut self.tables {
             // A table may have what the others leave; hosts, of which there are many, leave them something in any case.
@@ -212,7 +238,7 @@ impl Scoring {
             taken = taken.saturating_sub(before).saturating_add(table.bytes());
         }
         for wide in &mut self.wide {
-            wide.take((start, self.span.end(start)), &rows, &missing, &mut scored);
+            wide.take((start, self.span.end(start)), &rows, &missing, bounds, &mut scored);
         }
         // Within a job they are in key order already, and the sort is stable.
         scored.records.sort_by(|a, b| a.job.cmp(&b.job));

@@ -6,7 +6,9 @@ use spikewatch_domain::{key::Subject, record::EventMillis, span::Span};
 use spikewatch_proto::convert::results::AnomalyRecord;
 
 use super::{
-    LEAST_SCORE, Presence, contributors,
+    LEAST_SCORE, Presence,
+    bound::Bound,
+    contributors,
     joint::DECADES_TO_L,
     quiet::Quietened,
     state::{RareSite, RareState, Unreadable},
@@ -56,11 +58,18 @@ pub(super) struct Moment<'a> {
     pub(super) quiet: &'a Quietened<'a>,
     /// The job's number among those of its table.
     pub(super) number: usize,
+    /// What may alert.
+    pub(super) bound: Bound,
 }
 
 impl Rare {
     pub(super) fn new(job: Job, span: Span) -> Self {
         Self { job, span, sites: BTreeMap::new() }
+    }
+
+    /// Sites that it knows values of.
+    pub(super) fn sites(&self) -> u64 {
+        self.sites.len() as u64
     }
 
     /// What it takes, bytes.
@@ -215,5 +224,6 @@ fn tell(
         contributors: contributors::of(input.window),
         companions: Vec::new(),
         parts: Vec::new(),
+        alert_from: bucket.bound.alert_from(l),
     })
 }

@@ -18,6 +18,7 @@ use spikewatch_proto::convert::{
 
 use super::{
     LEAST_SCORE, MAX_RECORDS, Presence, Scored,
+    bound::{Bound, Bounds, Looks},
     early::{self, Wanted},
     finding::Judged,
     joint::{Joint, Says},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     calendar::Calendars,
-    job::{Function, Job, Split},
+    job::{self, Function, Job, Split},
     joint::Host,
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Context<'a> {
     pub(super) calendars: &'a Calendars,
     /// Numbers of the sites that had more keys than they may have, so that some have no window.
     pub(super) overflowing: &'a BTreeSet<u32>,
+    /// What may alert.
+    pub(super) bounds: &'a Bounds,
 }
 
 impl Context<'_> {
@@ -126,6 +129,14 @@ impl Table {
         (self.series.len() * self.judges.len()) as u64
     }
 
+    /// What its jobs look at: series, hosts of joint jobs, and sites of those over rare values.
+    pub(super) fn looks(&self) -> Looks {
+        let joint = self.joint.as_ref().map_or(0, |joint| joint.jobs().len() * self.series.len());
+        let all = self.series() + joint as u64 + self.rare.iter().map(Rare::sites).sum::<u64>();
+        let rich = self.judges.iter().filter(|judge| judge.job.model == job::Model::Rich).count() * self.series.len();
+        Looks { a_day: all as f64 * 86_400.0 / f64::from(self.span.seconds()).max(1.0), rich: rich as f64 }
+    }
+
     /// Its jobs: those of single measures, then the joint ones, then those over rare values.
     fn jobs(&self) -> impl Iterator<Item = &Job> {
         let joint = self.joint.as_ref().map_or(&[][..], Joint::jobs);
@@ -150,7 +161,7 @@ impl Table {
         context: &Context<'_>,
         scored: &mut Scored,
     ) {
-        let presence = context.presence;
+        let (presence, bound) = (context.presence, context.bounds.of_split(self.split));
         if start / DAY_MS != self.day {
             self.day = start / DAY_MS;
             self.series.forget(start.saturating_sub(FORGET_AFTER_MS));
@@ -180,13 +191,13 @@ impl Table {
                 }
             };
             let learn = matches!(presence.get(input.site as usize), Some(Presence::Present { complete: true, .. }));
-            self.score_window(start, number, input, values, learn, &quiet, &mut records);
+            self.score_window(start, number, input, values, (learn, bound), &quiet, &mut records);
         }
         self.values = values;
         self.learn_silence(start, context, &quiet, &mut records);
         let first = records.len() - self.rare.len();
         for ((number, rare), own) in (first..).zip(&mut self.rare).zip(records.iter_mut().skip(first)) {
-            let moment = Moment { start, split: self.split, presence, quiet: &quiet, number };
+            let moment = Moment { start, split: self.split, presence, quiet: &quiet, number, bound };
             rare.score(&moment, inputs, own);
         }
         for judge in &mut self.judges {
@@ -210,7 +221,7 @@ impl Table {
         input: &Input<'_>,
         before: Option<&Window>,
         (learn, so_far): (bool, bool),
-        calendars: &Calendars,
+        (calendars, bounds): (&Calendars, &Bounds),
         records: &mut Vec<AnomalyRecord>,
     ) -> bool {
         let found = self.series.find(input.site, input.subject).and_then(|number| self.series.get(number));
@@ -224,8 +235,8 @@ impl Table {
         self.quiet(calendars, start).hush(&self.judges, &mut verdicts, &place);
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
-        let (joint, verdicts) = (None, verdicts.as_slice());
-        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
+        let (joint, verdicts, bound) = (None, verdicts.as_slice(), bounds.of_split(split));
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
@@ -237,18 +248,18 @@ impl Table {
         &self,
         start: EventMillis,
         input: &Input<'_>,
-        calendars: &Calendars,
+        (calendars, bounds): (&Calendars, &Bounds),
         records: &mut Vec<AnomalyRecord>,
     ) {
         let mut own = Vec::new();
-        self.judge_again(start, input, None, (true, true), calendars, &mut own);
+        self.judge_again(start, input, None, (true, true), (calendars, bounds), &mut own);
         records.extend(own.into_iter().map(|record| AnomalyRecord { early: true, ..record }));
     }
 
     /// Tells each key's limits in the bucket that starts at `next`: of its wanted jobs, and where it is old enough.
     pub(super) fn limits(
         &self,
-        next: EventMillis,
+        (next, bounds): (EventMillis, &Bounds),
         wanted: impl Fn(&Job) -> Option<Wanted>,
         mut tell: impl FnMut(u32, &Subject, &Limits),
     ) {
@@ -256,12 +267,13 @@ impl Table {
         if wanted.iter().all(Option::is_none) {
             return;
         }
+        let bound = bounds.of_split(self.split);
         for (known, subject, models) in (0..self.series.len()).map_while(|number| self.series.get(number)) {
             let mut limits = NO_LIMITS;
             for ((model, judge), wanted) in models.iter().zip(&self.judges).zip(&wanted) {
                 let Some(wanted) = wanted.filter(|wanted| model.buckets() >= wanted.buckets) else { continue };
                 if let Some(limit) = limits.get_mut(early::place(judge.job.measure)) {
-                    *limit = judge.limit(model, seconds(next), wanted.threshold).min(*limit);
+                    *limit = judge.limit(model, seconds(next), wanted.threshold, bound).min(*limit);
                 }
             }
             tell(known.site, subject, &limits);
@@ -293,7 +305,7 @@ impl Table {
         number: usize,
         input: &Input<'_>,
         values: &[Option<Value>],
-        learn: bool,
+        (learn, bound): (bool, Bound),
         quiet: &Quietened<'_>,
         records: &mut [Vec<AnomalyRecord>],
     ) {
@@ -314,7 +326,7 @@ impl Table {
         let evidence = together.as_ref().map(|(.., said)| said.evidence);
         let (judges, verdicts, joint) = (&self.judges, &self.verdicts, evidence.as_ref());
         let (span, split, before, so_far) = (self.span, self.split, None, false);
-        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint };
+        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound };
         if self.verdicts.iter().flatten().any(|verdict| verdict.score >= LEAST_SCORE) {
             judged.tell(records);
         }

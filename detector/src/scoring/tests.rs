@@ -4,6 +4,7 @@ use spikewatch_domain::window::{Counters, Measure, Peer, Service, Share};
 use super::*;
 use crate::joint::Host;
 
+mod bound;
 mod calendars;
 mod custom_rules;
 mod functions;

@@ -16,7 +16,9 @@ use spikewatch_domain::{
 use spikewatch_proto::{convert::windows, v1};
 
 use super::{
-    Bucket, Row, Scored, Scoring, room,
+    Bucket, Row, Scored, Scoring,
+    bound::Bounds,
+    room,
     state::{OpenState, Unreadable},
 };
 use crate::job::{Job, Split};
@@ -60,12 +62,13 @@ impl Wide {
         (start, end): (EventMillis, EventMillis),
         rows: &[Row],
         missing: &BTreeSet<SiteName>,
+        bounds: &Bounds,
         scored: &mut Scored,
     ) {
         let span = self.scoring.span();
         let own = span.floor(start);
         if self.open.as_ref().is_some_and(|open| open.start != own) {
-            self.close(scored);
+            self.close(bounds, scored);
         }
         let partial = !self.begun && start != own;
         self.begun = true;
@@ -90,18 +93,19 @@ impl Wide {
             }
         }
         if end >= span.end(own) {
-            self.close(scored);
+            self.close(bounds, scored);
         }
     }
 
-    fn close(&mut self, scored: &mut Scored) {
+    fn close(&mut self, bounds: &Bounds, scored: &mut Scored) {
         let Some(Open { start, partial, windows, mut missing }) = self.open.take() else { return };
         if partial {
             missing.extend(windows.keys().map(|(site, _)| site.clone()));
         }
         let row = |((site, subject), (window, incomplete))| Row { site, subject, window, incomplete };
         let rows = windows.into_iter().map(row).collect();
-        let Scored { records, cut, not_modelled, shed } = self.scoring.score(Bucket { start, rows, missing });
+        let Scored { records, cut, not_modelled, shed } =
+            self.scoring.score_within(Bucket { start, rows, missing }, bounds);
         scored.records.extend(records);
         scored.cut += cut;
         scored.not_modelled += not_modelled;

@@ -50,8 +50,14 @@ impl Detector {
 
     /// Starts one with these rules (those that ship if empty) on these seams.
     pub(crate) async fn start_with(shards: u32, store_url: &str, rules: Vec<Rule>, seams: Seams) -> Self {
-        let options =
-            Options { store_url: store_url.into(), durable: false, shape: shape(shards), rules, ..Options::default() };
+        let shape = shape(shards);
+        let options = Options { store_url: store_url.into(), shape, rules, ..Options::default() };
+        Self::start_as(options, seams).await
+    }
+
+    /// Starts one with these options.
+    pub(crate) async fn start_as(options: Options, seams: Seams) -> Self {
+        let options = Options { durable: false, ..options };
         let (handle, routes) = spikewatch_detector::start(options, &seams).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

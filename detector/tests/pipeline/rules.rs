@@ -1,12 +1,12 @@
 //! Rules as whoever runs the cluster sees them: listed, their executions, run over past buckets, alerts in another form.
 
 use spikewatch_actors::{Seams, clock::Clock, entropy::Entropy};
-use spikewatch_detector::rule::Rule;
+use spikewatch_detector::{Options, rule::Rule};
 use spikewatch_proto::v1::{self, alerting_client::AlertingClient, execution::Status, rules_client::RulesClient};
 
 use crate::{
     DAYS, SPIKE, all,
-    owner::{Detector, Owner, QUARTER},
+    owner::{Detector, Owner, QUARTER, shape},
 };
 
 const HOST: &str = "Spike in a Host's Traffic";
@@ -18,6 +18,34 @@ async fn with(rules: Vec<Rule>) -> Detector {
     owner.commit_all(all(true), 0).await;
     detector.scored(DAYS * 96 - 1).await;
     detector
+}
+
+/// A deployment that may make hardly any false alert, so that no record may alert.
+#[tokio::test]
+async fn what_the_bound_on_false_alerts_holds_is_recorded_counted_and_told() {
+    let options = Options {
+        store_url: "sqlite::memory:".into(),
+        shape: shape(4),
+        false_alerts_a_day: 1e-300,
+        ..Options::default()
+    };
+    let (clock, _) = Clock::event();
+    let detector = Detector::start_as(options, Seams::new(clock, Entropy::seeded(1))).await;
+    let mut owner = Owner::open(&detector, 4).await;
+    owner.commit_all(all(true), 0).await;
+    detector.scored(DAYS * 96 - 1).await;
+    assert_eq!(detector.alerts().await.iter().filter(|alert| alert.rule_name == HOST).count(), 0);
+    let records = detector.records(v1::RecordsQuery::default()).await;
+    let spike = records.iter().find(|record| record.job == "high_bytes_out_by_host" && record.record_score >= 75.0);
+    assert!(spike.is_some_and(|record| record.alert_from > 100.0), "{records:?}");
+    let query = v1::ExecutionsQuery { rule: HOST.into(), limit: 0 };
+    let mut client = RulesClient::new(detector.channel.clone());
+    let executions = client.list_executions(query).await.unwrap().into_inner().executions;
+    let bounded: u64 = executions.iter().map(|done| done.bounded).sum();
+    assert!(bounded > 0 && executions.iter().all(|done| done.alerts == 0), "{executions:?}");
+    assert!(executions.iter().filter(|done| done.bounded > 0).all(|done| done.alert_from > 100.0));
+    assert!(detector.handle.metrics().bounded >= bounded);
+    detector.stop().await;
 }
 
 async fn run(detector: &Detector, rule: &str, from: u64, to: u64) -> Result<v1::Execution, tonic::Status> {

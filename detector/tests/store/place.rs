@@ -131,6 +131,7 @@ pub(crate) fn record(finalised: u64, bucket: u64, score: f64) -> AnomalyRecord {
         contributors: Vec::new(),
         companions: Vec::new(),
         parts: Vec::new(),
+        alert_from: 0.0,
     }
 }
 

@@ -194,6 +194,9 @@ impl Faults {
             let range = Duration::from_secs(least)..=hour;
             self.unless(range.contains(&lease.0), key, format!("{lease} must be {least}s to 1h"));
         }
+        let bound = detector.false_alerts_a_day;
+        let fits = (0.0..=1e9).contains(&bound);
+        self.unless(fits, "detector.false_alerts_a_day", format!("{bound} must be 0 (no bound) to 1000000000"));
         let keep = &detector.keep;
         let times = [
             ("windows", keep.windows),

@@ -68,6 +68,7 @@ fn what_is_dumped_is_read_again() {
         [detector]
         store = "sqlite::memory:"
         allowed_lateness = "90s"
+        false_alerts_a_day = 20
         keep = { windows = "7d" }
     "#;
     let config = read(file, &[], &[]).unwrap();
@@ -146,6 +147,18 @@ durable = \"yes\"
         assert!(found.iter().any(|fault| fault.starts_with(line)), "{line}\n is not in\n{}", found.join("\n"));
     }
     assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_bound_on_false_alerts_is_a_number_from_0() {
+    assert_eq!(read("", &[], &[]).unwrap().detector.false_alerts_a_day.to_string(), "5");
+    for good in ["0", "0.5", "20"] {
+        assert!(read(&format!("[detector]\nfalse_alerts_a_day = {good}\n"), &[], &[]).is_ok(), "{good}");
+    }
+    for bad in ["-1", "nan", "inf", "\"few\""] {
+        let found = faults(&format!("[detector]\nfalse_alerts_a_day = {bad}\n"), &[], &[]);
+        assert!(found.iter().any(|fault| fault.contains("x.toml:2: detector.false_alerts_a_day: ")), "{found:?}");
+    }
 }
 
 #[test]

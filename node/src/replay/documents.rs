@@ -188,6 +188,7 @@ pub(crate) fn record(record: &AnomalyRecord) -> Value {
         "initial_record_score": record.initial_record_score,
         "probability": record.probability,
         "multi_bucket_impact": record.multi_bucket_impact,
+        "alert_from": record.alert_from,
         "incomplete": record.incomplete,
         "late": record.late,
         "buckets_seen": record.buckets_seen,

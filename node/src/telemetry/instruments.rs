@@ -188,7 +188,7 @@ pub(crate) fn aggregator(meter: &Meter, handle: &spikewatch_aggregator::Handle) 
 
 /// A detector's.
 pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
-    let counters: [(Metric, Field<DetectorMetrics, u64>); 17] = [
+    let counters: [(Metric, Field<DetectorMetrics, u64>); 18] = [
         (Metric::DetectorCommits, |m| m.commits),
         (Metric::DetectorRepeats, |m| m.repeats),
         (Metric::DetectorRefusals, |m| m.refusals),
@@ -198,6 +198,7 @@ pub(crate) fn detector(meter: &Meter, handle: &spikewatch_detector::Handle) {
         (Metric::DetectorRecordsCut, |m| m.records_cut),
         (Metric::DetectorAlerts, |m| m.alerts),
         (Metric::DetectorExpired, |m| m.expired),
+        (Metric::DetectorBounded, |m| m.bounded),
         (Metric::DetectorEarlyDropped, |m| m.early_dropped),
         (Metric::DetectorRetentionFailures, |m| m.retention_failures),
         (Metric::DetectorExecutions, |m| m.executions),

@@ -166,6 +166,8 @@ metrics! {
     DetectorAlerts = "spikewatch.detector.alerts", "";
     /// Anomaly records that waited longer than a rule's look-back.
     DetectorExpired = "spikewatch.detector.expired", "";
+    /// Anomaly records that the bound on false alerts kept from being told.
+    DetectorBounded = "spikewatch.detector.bounded", "";
     /// Early windows that were not looked at.
     DetectorEarlyDropped = "spikewatch.detector.early_dropped", "";
     /// Times that the store failed to forget old windows.

@@ -64,6 +64,9 @@ pub struct AnomalyRecord {
     pub companions: Vec<Companion>,
     /// Of a joint job: what its score is made of.
     pub parts: Vec<Part>,
+    /// Least record score at which rules may make an alert of it, by the bound on false alerts of the deployment; more than
+    /// 100 if none would do, 0 if there is no bound.
+    pub alert_from: f64,
 }
 
 /// One part of joint evidence.
@@ -169,6 +172,7 @@ impl TryFrom<v1::AnomalyRecord> for AnomalyRecord {
             contributors: message.contributors.into_iter().map(Contributor::from).collect(),
             companions: message.companions.into_iter().map(Companion::try_from).collect::<Result<_, _>>()?,
             parts: message.parts.into_iter().map(Part::try_from).collect::<Result<_, _>>()?,
+            alert_from: number("AnomalyRecord.alert_from", message.alert_from, 0.0, f64::MAX)?,
         })
     }
 }
@@ -201,6 +205,7 @@ impl From<AnomalyRecord> for v1::AnomalyRecord {
             contributors: record.contributors.into_iter().map(v1::Contributor::from).collect(),
             companions: record.companions.into_iter().map(v1::Companion::from).collect(),
             parts: record.parts.into_iter().map(v1::Part::from).collect(),
+            alert_from: record.alert_from,
         }
     }
 }
@@ -302,6 +307,7 @@ mod tests {
                 record_score: 2.0,
             }],
             parts: vec![Part { name: "new_peers_12h".into(), decades: 3.5 }],
+            alert_from: 101.5,
         }
     }
 

@@ -80,6 +80,15 @@ pub fn probability(evidence: f64, span_s: u32) -> f64 {
     (libm::exp10(-decades) * f64::from(span_s) / 86_400.0).clamp(0.0, 1.0)
 }
 
+/// The least score that clean series reach in no more than so many buckets a day; 100 if they do so more often.
+#[must_use]
+pub fn score_at(buckets_a_day: f64) -> f64 {
+    let decades = -libm::log10(buckets_a_day);
+    let after = CLEAN.iter().position(|(_, knot)| *knot > decades).unwrap_or(CLEAN.len()).clamp(1, CLEAN.len() - 1);
+    let ((left, low), (right, high)) = (CLEAN[after - 1], CLEAN[after]);
+    score(left + (right - left) * (decades - low) / (high - low))
+}
+
 /// 0 to 100 of evidence over the bar.
 pub(super) fn score(evidence: f64) -> f64 {
     let (none, critical, full) = SCORE;

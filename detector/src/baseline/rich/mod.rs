@@ -40,7 +40,7 @@ use self::{
 };
 use super::Side;
 
-pub use self::bar::probability;
+pub use self::bar::{probability, score_at};
 
 /// Values beyond this, either way, are taken as this: their squares must fit into an f32.
 pub const LARGEST_VALUE: f64 = 1e18;

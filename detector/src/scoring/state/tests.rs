@@ -15,7 +15,10 @@ use crate::{
 const QUARTER: u64 = 900_000;
 
 fn empty() -> Scoring {
-    Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 20)
+    let mut scoring = Scoring::new(&Job::built_in(), Span::QUARTER_HOUR, 64 << 20);
+    // So few that records say from which score on they may alert.
+    scoring.bound(0.01);
+    scoring
 }
 
 /// What of one bucket: hosts with their events, and whether a member of the site is missing.

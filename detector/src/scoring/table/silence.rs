@@ -13,6 +13,7 @@ use spikewatch_proto::convert::results::AnomalyRecord;
 use super::{
     super::{
         LEAST_SCORE, Presence,
+        bound::Bound,
         finding::Judged,
         joint::{Joint, Says},
         judge::{Judge, Verdict},
@@ -68,7 +69,7 @@ impl Table {
         let (presence, joint_jobs) = (context.presence, self.joint_jobs());
         let (span, split) = (self.span, self.split);
         let tells = self.judges.iter().any(Judge::tells_silence);
-        let silence = Silence { start, span, split, quiet };
+        let silence = Silence { start, span, split, quiet, bound: context.bounds.of_split(split) };
         let mut told = false;
         for (known, models) in self.series.iter_mut() {
             let (complete, vouched) = match presence.get(known.site as usize) {
@@ -111,6 +112,7 @@ struct Silence<'a> {
     span: Span,
     split: Split,
     quiet: &'a Quietened<'a>,
+    bound: Bound,
 }
 
 impl Silence<'_> {
@@ -123,7 +125,7 @@ impl Silence<'_> {
         name: Option<&SiteName>,
         records: &mut [Vec<AnomalyRecord>],
     ) -> bool {
-        let &Self { start, span, split, quiet } = self;
+        let &Self { start, span, split, quiet, bound } = self;
         let say = |(model, judge): (&Model, &Judge)| {
             let value = judge.silent().filter(|_| judge.tells_silence())?;
             Some(judge.judge(model, seconds(start), value))
@@ -136,7 +138,7 @@ impl Silence<'_> {
         let (window, verdicts) = (Window::default(), verdicts.as_slice());
         let input = &Input { site: known.site, name, subject: &known.subject, window: &window, extra: &[] };
         let (learn, so_far, before, joint) = (true, false, None, None);
-        Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint }.tell(records);
+        Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound }.tell(records);
         true
     }
 }
