@@ -8,7 +8,7 @@ use super::*;
 const NIGHT: u64 = 1_767_578_400_000;
 
 fn contributor(field: &str, value: &str, events: u64, bytes: u64) -> Contributor {
-    Contributor { field: field.into(), value: value.into(), events, bytes, error: 0.0 }
+    Contributor { field: field.into(), value: value.into(), events, bytes, error: 0.0, influencer_score: Some(60.0) }
 }
 
 fn companion(measure: Measure, actual: f64, typical: f64, record_score: f64) -> Companion {

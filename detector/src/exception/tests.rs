@@ -14,6 +14,7 @@ fn record() -> AnomalyRecord {
         events: 3,
         bytes: 5_000,
         error: 0.0,
+        influencer_score: None,
     };
     AnomalyRecord {
         job: "high_bytes_out_by_host".into(),

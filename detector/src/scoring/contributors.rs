@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use spikewatch_domain::{
     top::{Tally, Top},
-    window::{Peer, Service, Window},
+    window::{Measure, Peer, Service, Window},
 };
 use spikewatch_proto::convert::results::Contributor;
 
@@ -13,8 +13,27 @@ use super::Row;
 const PEERS: usize = 5;
 const OTHERS: usize = 3;
 
+/// A contributor, and the bytes of it that the window's key sent.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) contributor: Contributor,
+    sent: u64,
+}
+
+impl Known {
+    /// What of a window's measure is counted for it; none of measures that aren't counted by contributor.
+    pub(super) fn part(&self, measure: Measure) -> Option<u64> {
+        match measure {
+            Measure::Events => Some(self.contributor.events),
+            Measure::BytesOut => Some(self.sent),
+            Measure::BytesIn => Some(self.contributor.bytes.saturating_sub(self.sent)),
+            _ => None,
+        }
+    }
+}
+
 /// The heaviest peers, services, users and processes of a window.
-pub(super) fn of(window: &Window) -> Vec<Contributor> {
+pub(super) fn of(window: &Window) -> Vec<Known> {
     let mut list = Vec::new();
     take(&mut list, "peer", &window.peers, PEERS, |peer| IpAddr::from(*peer).to_string());
     take(&mut list, "service", &window.services, OTHERS, |service| service_name(*service));
@@ -38,41 +57,51 @@ pub(super) fn new_peers(window: &Window, strangers: impl Iterator<Item = Peer>) 
         events: u64::from(tally.events),
         bytes: tally.sent(),
         error: tally.error() as f64,
+        influencer_score: None,
     };
     listed.into_iter().take(PEERS).map(name).collect()
 }
 
 /// A site as a contributor to the global series.
-pub(super) fn site(row: &Row) -> Contributor {
-    Contributor {
+pub(super) fn site(row: &Row) -> Known {
+    let counters = &row.window.counters;
+    let contributor = Contributor {
         field: "site".into(),
         value: row.site.as_str().to_owned(),
-        events: row.window.counters.events,
-        bytes: row.window.counters.bytes(),
+        events: counters.events,
+        bytes: counters.bytes(),
         error: 0.0,
-    }
+        influencer_score: None,
+    };
+    Known { contributor, sent: counters.bytes_out }
 }
 
 /// The sites with most events; ties by name.
-pub(super) fn heaviest(mut sites: Vec<Contributor>) -> Vec<Contributor> {
-    sites.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.value.cmp(&b.value)));
+pub(super) fn heaviest(mut sites: Vec<Known>) -> Vec<Known> {
+    sites.sort_by(|Known { contributor: a, .. }, Known { contributor: b, .. }| {
+        b.events.cmp(&a.events).then_with(|| a.value.cmp(&b.value))
+    });
     sites.truncate(OTHERS);
     sites
 }
 
 fn take<I: Ord + Clone, const N: usize>(
-    list: &mut Vec<Contributor>,
+    list: &mut Vec<Known>,
     field: &str,
     top: &Top<I, N>,
     most: usize,
     text: impl Fn(&I) -> String,
 ) {
-    let name = |tally: &&Tally<I>| Contributor {
-        field: field.to_owned(),
-        value: text(&tally.id),
-        events: u64::from(tally.events),
-        bytes: tally.bytes(),
-        error: tally.error() as f64,
+    let name = |tally: &&Tally<I>| Known {
+        contributor: Contributor {
+            field: field.to_owned(),
+            value: text(&tally.id),
+            events: u64::from(tally.events),
+            bytes: tally.bytes(),
+            error: tally.error() as f64,
+            influencer_score: None,
+        },
+        sent: tally.sent(),
     };
     list.extend(top.ranked().iter().take(most).map(name));
 }

@@ -15,7 +15,8 @@ use super::{
     contributors,
     joint::parts,
     judge::{Judge, Verdict},
-    table::Input,
+    model::Model,
+    table::{Input, seconds},
 };
 use crate::{
     baseline::record_score,
@@ -39,6 +40,8 @@ pub(super) struct Judged<'a> {
     /// It is complete, so it will be learnt.
     pub(super) learn: bool,
     pub(super) judges: &'a [Judge],
+    /// What each of them knows of the series.
+    pub(super) models: &'a [Model],
     /// One per job; none where it has no value of the window.
     pub(super) verdicts: &'a [Option<Verdict>],
     /// If it is late: the verdicts on what was known of it before.
@@ -56,15 +59,13 @@ impl Judged<'_> {
     pub(super) fn tell(&self, records: &mut [Vec<AnomalyRecord>]) {
         let explained = self.verdicts.iter().flatten().any(|verdict| verdict.score >= EXPLAIN_FROM);
         let companions = if explained { self.companions() } else { Vec::new() };
-        let contributors = LazyCell::new(|| {
-            let own = contributors::of(self.input.window);
-            self.input.extra.iter().cloned().chain(own).collect::<Vec<_>>()
-        });
+        let contributors = LazyCell::new(|| self.contributors());
         for (((judge, verdict), own), job) in self.judges.iter().zip(self.verdicts).zip(records).zip(0..) {
             let Some(verdict) = verdict else { continue };
             let before = self.before.and_then(|before| before.get(job)).and_then(Option::as_ref);
             if verdict.score >= LEAST_SCORE && before.is_none_or(|before| is_news(before, verdict)) {
-                let record = self.record(judge, verdict, &companions, || contributors.clone());
+                let record =
+                    self.record(judge, verdict, &companions, || self.influencers((judge, job), verdict, &contributors));
                 own.extend(record.map(|record| AnomalyRecord {
                     late: self.before.is_some(),
                     initial_record_score: before.map_or(record.initial_record_score, |before| before.score),
@@ -140,10 +141,7 @@ impl Judged<'_> {
     pub(super) fn joint_record(&self, judge: &Judge, verdict: &Verdict, job: &Job, l: f64) -> Option<AnomalyRecord> {
         let score = record_score(l);
         let companions = if score >= EXPLAIN_FROM { self.companions() } else { Vec::new() };
-        let contributors = || {
-            let own = contributors::of(self.input.window);
-            self.input.extra.iter().cloned().chain(own).collect()
-        };
+        let contributors = || self.contributors().into_iter().map(|known| known.contributor).collect();
         let record = self.describe(judge, verdict, companions, contributors);
         let effect = if job.function == Function::Activity { judge.job.minimum_effect } else { f64::NEG_INFINITY };
         (record.actual - record.typical >= effect).then(|| AnomalyRecord {
@@ -155,6 +153,29 @@ impl Judged<'_> {
             alert_from: self.bound.alert_from(l),
             ..record
         })
+    }
+
+    /// Who the window's traffic was with.
+    fn contributors(&self) -> Vec<contributors::Known> {
+        self.input.extra.iter().cloned().chain(contributors::of(self.input.window)).collect()
+    }
+
+    /// Each contributor with the points of the score that go when it is left out and what remains is scored again, of
+    /// records worth explaining.
+    fn influencers(
+        &self,
+        (judge, job): (&Judge, usize),
+        verdict: &Verdict,
+        contributors: &[contributors::Known],
+    ) -> Vec<Contributor> {
+        let model = self.models.get(job).filter(|_| verdict.score >= EXPLAIN_FROM);
+        let weigh = |known: &contributors::Known| {
+            let part = known.part(judge.job.measure);
+            let influencer_score =
+                model.zip(part).and_then(|(model, part)| judge.points_of(model, seconds(self.start), verdict, part));
+            Contributor { influencer_score, ..known.contributor.clone() }
+        };
+        contributors.iter().map(weigh).collect()
     }
 
     /// What all jobs say of the window.

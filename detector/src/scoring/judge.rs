@@ -125,6 +125,18 @@ impl Judge {
         Verdict { actual: value.actual, l, score, buckets: model.buckets(), foreseen, skip: Skip::default() }
     }
 
+    /// Points of a verdict's score that go when that part of its value is left out; none where the value isn't the sum
+    /// of such parts, or is less than what is typical.
+    pub(super) fn points_of(&self, model: &Model, t: i64, verdict: &Verdict, part: u64) -> Option<f64> {
+        let typical = verdict.foreseen.expected().typical;
+        if !self.job.function.only_grows() || verdict.actual <= typical {
+            return None;
+        }
+        // Less than what is typical may be unusual, too.
+        let rest = self.judge(model, t, Value::of((verdict.actual - part as f64).max(typical)));
+        Some((verdict.score - rest.score).max(0.0))
+    }
+
     /// Leaves out what the job's custom rules say of a bucket of a series.
     pub(super) fn heed_rules(&self, verdict: &mut Verdict, bucket: &Place<'_>) {
         if self.job.rules.is_empty() {

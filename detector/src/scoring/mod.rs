@@ -256,7 +256,7 @@ impl Scoring {
 #[derive(Default)]
 struct Global {
     window: Window,
-    sites: Vec<spikewatch_proto::convert::results::Contributor>,
+    sites: Vec<contributors::Known>,
 }
 
 impl Global {

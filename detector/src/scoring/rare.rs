@@ -221,7 +221,7 @@ fn tell(
         late: false,
         early: false,
         buckets_seen: u32::try_from(novelty.heard).unwrap_or(u32::MAX),
-        contributors: contributors::of(input.window),
+        contributors: contributors::of(input.window).into_iter().map(|known| known.contributor).collect(),
         companions: Vec::new(),
         parts: Vec::new(),
         alert_from: bucket.bound.alert_from(l),

@@ -13,12 +13,13 @@ use spikewatch_domain::{
 };
 use spikewatch_proto::convert::{
     early::{Limits, NO_LIMITS},
-    results::{AnomalyRecord, Contributor},
+    results::AnomalyRecord,
 };
 
 use super::{
     LEAST_SCORE, MAX_RECORDS, Presence, Scored,
     bound::{Bound, Bounds, Looks},
+    contributors,
     early::{self, Wanted},
     finding::Judged,
     joint::{Joint, Says},
@@ -49,7 +50,7 @@ pub(super) struct Input<'a> {
     pub(super) subject: &'a Subject,
     pub(super) window: &'a Window,
     /// Contributors besides the window's own.
-    pub(super) extra: &'a [Contributor],
+    pub(super) extra: &'a [contributors::Known],
 }
 
 /// What is known of a bucket besides its windows.
@@ -236,7 +237,8 @@ impl Table {
         let (span, split, judges) = (self.span, self.split, self.judges.as_slice());
         let before = before.as_deref();
         let (joint, verdicts, bound) = (None, verdicts.as_slice(), bounds.of_split(split));
-        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound };
+        let judged =
+            Judged { start, span, split, input, learn, judges, models, verdicts, before, so_far, joint, bound };
         let mut own = vec![Vec::new(); judges.len()];
         judged.tell(&mut own);
         records.extend(own.into_iter().flatten());
@@ -326,7 +328,8 @@ impl Table {
         let evidence = together.as_ref().map(|(.., said)| said.evidence);
         let (judges, verdicts, joint) = (&self.judges, &self.verdicts, evidence.as_ref());
         let (span, split, before, so_far) = (self.span, self.split, None, false);
-        let judged = Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound };
+        let judged =
+            Judged { start, span, split, input, learn, judges, models, verdicts, before, so_far, joint, bound };
         if self.verdicts.iter().flatten().any(|verdict| verdict.score >= LEAST_SCORE) {
             judged.tell(records);
         }

@@ -55,6 +55,33 @@ fn run(scoring: &mut Scoring, buckets: std::ops::Range<u64>) -> Vec<AnomalyRecor
 }
 
 #[test]
+fn who_is_left_out_takes_his_part_of_the_score_along() {
+    let mut scoring = scoring();
+    run(&mut scoring, 0..96 * 14);
+    let mut spike = bucket(96 * 14, |n| usual(96 * 14, n));
+    let add = |last: u8, events: u64, bytes_out: u64| Share {
+        counters: Counters { events, bytes_out, ..Counters::default() },
+        peer: Peer::from(std::net::IpAddr::from([198, 51, 100, last])),
+        service: Service { port: 8443, protocol: 6 },
+        annotations: None,
+    };
+    let window = &mut spike.rows[2].window;
+    window.add(&add(1, 20_000, 0));
+    window.add(&add(2, 30, 900_000_000));
+    let found = scoring.score(spike).records;
+    let scores = |job: &str| {
+        let record = found.iter().find(|record| record.job == job && record.value == "10.0.0.3").unwrap();
+        let of = |value: &str| record.contributors.iter().find(|who| who.value == value).unwrap().influencer_score;
+        (record.record_score, ["198.51.100.1", "198.51.100.2", "8443/tcp", "203.0.113.9"].map(of))
+    };
+    let (score, [many, large, service, usual]) = scores("high_count_network_events_by_host");
+    assert!(score > 75.0 && many.unwrap() > 50.0 && service >= many, "{score} {many:?} {service:?}");
+    assert!(large.unwrap() < 10.0 && usual.unwrap() < 10.0, "{large:?} {usual:?}");
+    let (score, [many, large, ..]) = scores("high_bytes_out_by_host");
+    assert!(score > 75.0 && large.unwrap() > 50.0 && many == Some(0.0), "{score} {many:?} {large:?}");
+}
+
+#[test]
 fn a_spike_is_found_with_its_numbers_and_contributors() {
     let mut scoring = scoring();
     run(&mut scoring, 0..96 * 14);
@@ -67,6 +94,10 @@ fn a_spike_is_found_with_its_numbers_and_contributors() {
     assert_eq!(spike.contributors[0].value, "203.0.113.9");
     assert_eq!(spike.contributors[1].value, "443/tcp");
     assert_eq!(spike.companions.len(), 5);
+    // There is no other: without it, nothing is left to be unusual.
+    assert_eq!(spike.contributors[0].influencer_score, Some(spike.record_score));
+    let of_peers = found.iter().find(|record| record.job == "high_distinct_peers_by_host");
+    assert!(of_peers.is_none_or(|record| record.contributors.iter().all(|who| who.influencer_score.is_none())));
     let global = found.iter().find(|record| record.job == "high_count_network_events").unwrap();
     assert_eq!((&global.site, global.value.as_str(), global.contributors[0].value.as_str()), (&None, "", "a"));
     let site = found.iter().find(|record| record.job == "high_count_network_events_by_site").unwrap();

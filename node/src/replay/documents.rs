@@ -158,10 +158,15 @@ fn protocol(number: u8) -> String {
 /// The document of an anomaly record.
 #[must_use]
 pub(crate) fn record(record: &AnomalyRecord) -> Value {
-    let contributors = record
-        .contributors
-        .iter()
-        .map(|who| json!({"field": who.field, "value": who.value, "events": who.events, "bytes": who.bytes}));
+    let contributors = record.contributors.iter().map(|who| {
+        json!({
+            "field": who.field,
+            "value": who.value,
+            "events": who.events,
+            "bytes": who.bytes,
+            "influencer_score": who.influencer_score,
+        })
+    });
     let companions = record.companions.iter().map(|other| {
         json!({
             "job_id": other.job,

@@ -91,6 +91,9 @@ pub struct Contributor {
     pub bytes: u64,
     /// What both may miss at most, in bytes + 256 × events.
     pub error: f64,
+    /// Points of the record's score that go when what is counted for it is left out; none where the measure is not
+    /// counted by contributor, and of records that score too little to be explained.
+    pub influencer_score: Option<f64>,
 }
 
 /// Another measure of the window that a record is about.
@@ -212,15 +215,15 @@ impl From<AnomalyRecord> for v1::AnomalyRecord {
 
 impl From<v1::Contributor> for Contributor {
     fn from(message: v1::Contributor) -> Self {
-        let v1::Contributor { field, value, events, bytes, error } = message;
-        Self { field, value, events, bytes, error }
+        let v1::Contributor { field, value, events, bytes, error, influencer_score } = message;
+        Self { field, value, events, bytes, error, influencer_score }
     }
 }
 
 impl From<Contributor> for v1::Contributor {
     fn from(contributor: Contributor) -> Self {
-        let Contributor { field, value, events, bytes, error } = contributor;
-        Self { field, value, events, bytes, error }
+        let Contributor { field, value, events, bytes, error, influencer_score } = contributor;
+        Self { field, value, events, bytes, error, influencer_score }
     }
 }
 
@@ -298,6 +301,7 @@ mod tests {
                 events: 3,
                 bytes: 4_900_000_000,
                 error: 0.0,
+                influencer_score: Some(88.5),
             }],
             companions: vec![Companion {
                 job: "high_bytes_in_by_host".into(),

@@ -132,6 +132,9 @@ struct ContributorFields<'a> {
     bytes: u64,
     /// Upper bound on what both may miss, in bytes + 256 × events.
     error: f64,
+    /// Points of the record's score that go when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    influencer_score: Option<f64>,
 }
 
 /// What the joint model knew of the host; nothing is said of parts that it didn't.
@@ -193,12 +196,13 @@ impl<'a> Numbers<'a> {
             contributors: record
                 .contributors
                 .iter()
-                .map(|Contributor { field, value, events, bytes, error }| ContributorFields {
+                .map(|Contributor { field, value, events, bytes, error, influencer_score }| ContributorFields {
                     field,
                     value,
                     events: *events,
                     bytes: *bytes,
                     error: rounded(*error),
+                    influencer_score: influencer_score.map(rounded),
                 })
                 .collect(),
             related: alert.related.iter().map(String::as_str).collect(),

@@ -138,7 +138,8 @@ impl Silence<'_> {
         let (window, verdicts) = (Window::default(), verdicts.as_slice());
         let input = &Input { site: known.site, name, subject: &known.subject, window: &window, extra: &[] };
         let (learn, so_far, before, joint) = (true, false, None, None);
-        Judged { start, span, split, input, learn, judges, verdicts, before, so_far, joint, bound }.tell(records);
+        Judged { start, span, split, input, learn, judges, models, verdicts, before, so_far, joint, bound }
+            .tell(records);
         true
     }
 }
