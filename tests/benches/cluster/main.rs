@@ -1,8 +1,10 @@
-//! How fast a cluster of real processes gets over a death or a planned move, and what very many streams cost.
+//! How fast a cluster of real processes gets over a death or a planned move, what very many streams cost, and how soon a
+//! flood is alerted.
 //!
-//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS]]]`
+//! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS] | streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS]]] | onset [LEAST_TIMES_TYPICAL]`
 
 mod moves;
+mod onset;
 mod process;
 mod streams;
 mod traffic;
@@ -24,7 +26,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("moves") => runtime.block_on(moves::run(number(1, 10_000))),
         Some("streams") => runtime.block_on(streams::run(number(1, 1_000), number(2, 1_000), number(3, 10))),
-        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE]]]"),
+        Some("onset") => runtime.block_on(onset::run(number(1, 0))),
+        _ => println!("expected: onset [LEAST], moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE]]]"),
     }
     runtime.shutdown_background();
 }
