@@ -55,8 +55,10 @@ const MAILBOX: usize = 64;
 const LATE_HORIZON_MS: u64 = 7 * 24 * 3_600_000;
 /// After looking for windows that crossed a tripwire, the shard does other things for so many times as long.
 const REST: u32 = 10;
-/// How often time is looked at.
-const TICK: Duration = Duration::from_secs(1);
+/// And at least so long: many collectors send one after another.
+const LEAST_REST: Duration = Duration::from_millis(500);
+/// How often time, and what open windows hold by now, are looked at. An early alert waits for it.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Starts a shard's actor.
 pub(crate) fn start(shard: u32, shared: &Arc<Shared>) -> Mailbox<ShardMessage> {
@@ -177,7 +179,7 @@ impl ShardActor {
         }
         self.grown = false;
         let (epoch, parts) = (core.epoch(), core.early(&mut self.tripping));
-        self.rest_until = now + now.elapsed() * REST;
+        self.rest_until = now + (now.elapsed() * REST).max(LEAST_REST);
         for part in parts {
             let message = encode::early(self.shard, epoch, &part, self.tripping.versions());
             let windows = message.windows.as_ref().and_then(|part| part.windows.as_ref());

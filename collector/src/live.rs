@@ -9,7 +9,7 @@ use spikewatch_domain::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -89,15 +89,18 @@ impl Live {
         mut inputs: mpsc::Receiver<Input>,
     ) -> Result<(), Infallible> {
         let token = self.seams.tasks.token();
-        let mut ticks = tokio::time::interval(Duration::from_millis(self.slice.millis().min(1_000)));
+        let mut tick = Instant::now();
         let mut made_by = decoding();
         loop {
             tokio::select! {
                 biased;
                 () = token.cancelled() => break,
-                _ = ticks.tick() => {
+                () = sleep_until(tick) => {
                     self.switch();
-                    if let Some(mut flush) = self.pipeline.advance(self.seams.clock.now_ms()) {
+                    let now_ms = self.seams.clock.now_ms();
+                    // Slices end with a second, and are sent then.
+                    tick = Instant::now() + Duration::from_millis(1_000 - now_ms % 1_000);
+                    if let Some(mut flush) = self.pipeline.advance(now_ms) {
                         flush.watermark = flush.watermark.min(self.reached());
                         if !self.deliver(flush, std::mem::replace(&mut made_by, decoding())).await {
                             return Ok(());

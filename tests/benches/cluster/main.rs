@@ -1,9 +1,11 @@
-//! How fast a cluster of real processes gets over a death or a planned move, and what very many streams cost.
+//! How fast a cluster of real processes gets over a death or a planned move, what very many streams cost, and how soon a
+//! flood is alerted.
 //!
 //! `cargo build --release && cargo bench -p spikewatch-tests --bench cluster -- moves [HOSTS]`, or
-//! `-- streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS [FLOWS_OF_EACH]]]]`
+//! `-- streams [COLLECTORS [HOSTS_OF_EACH [SLICE_SECONDS [FLOWS_OF_EACH]]]]`, or `-- onset [LEAST_TIMES_TYPICAL]`
 
 mod moves;
+mod onset;
 mod process;
 mod streams;
 mod traffic;
@@ -27,7 +29,8 @@ fn main() {
         Some("streams") => {
             runtime.block_on(streams::run(number(1, 1_000), number(2, 1_000), number(3, 10), number(4, 1)))
         }
-        _ => println!("expected: moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE [FLOWS]]]]"),
+        Some("onset") => runtime.block_on(onset::run(number(1, 0))),
+        _ => println!("expected: onset [LEAST], moves [HOSTS] or streams [COLLECTORS [HOSTS [SLICE [FLOWS]]]]"),
     }
     runtime.shutdown_background();
 }

@@ -200,7 +200,7 @@ fn send(flows: [u16; 2], hosts: u32, stop: &AtomicBool) {
     let mut next = now();
     while !stop.load(Relaxed) {
         for (number, some) in all.chunks(RECORDS as usize).enumerate() {
-            let bytes = datagram(clock.now_ms(), some.iter().map(|host| (*host, 0)));
+            let bytes = datagram(clock.now_ms(), some.iter().copied());
             socket.send_to(&bytes, ("127.0.0.1", flows[number % 2])).expect("loopback takes it");
             next += every;
             std::thread::sleep(next.saturating_duration_since(now()));

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     process::{Process, own, ports},
-    traffic::{RECORDS, datagram},
+    traffic::{RECORDS, flows as flows_of},
 };
 
 const SHARDS: u32 = 64;
@@ -71,7 +71,7 @@ pub(crate) async fn run(collectors: u32, hosts: u32, slice_s: u32, flows: u32) {
         for first in (0..hosts * flows).step_by(RECORDS as usize) {
             let time_ms = clock.now_ms();
             let numbers = first..(hosts * flows).min(first + RECORDS);
-            let payload = datagram(time_ms, numbers.map(|number| (number % hosts, (number / hosts) as u16)));
+            let payload = flows_of(time_ms, numbers.map(|number| (number % hosts, (number % 60_000) as u16)));
             let exporter = [10, 0, 0, 254].into();
             source.send(Datagram { exporter, time_ms, payload }).await.expect("the collector runs");
         }

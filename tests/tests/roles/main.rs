@@ -2,6 +2,7 @@
 
 mod cluster;
 mod countries;
+mod early;
 mod netflow;
 mod ports;
 mod traces;
