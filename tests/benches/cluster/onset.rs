@@ -296,7 +296,7 @@ fn table(floods: &[Flood], outcomes: Vec<Outcome>) {
         let of =
             |value: fn(&Outcome, (f64, f64)) -> f64| shown(told.iter().map(|(o, alert)| value(o, *alert)).collect());
         let missed = outcomes.len() - told.len();
-        let never = if missed > 0 { format!("; {missed} at the bucket's end") } else { String::new() };
+        let never = if missed > 0 { format!("; {missed} not early") } else { String::new() };
         println!(
             "| {:?} | {} s | {} | {} | {} | {}{never} | {} | {} |",
             kind.past,
