@@ -63,6 +63,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// What a flow takes at most. A hash table has up to two places an entry, with a byte more for each.
+    pub(crate) const FLOW_BYTES: usize = 2
+        * (size_of::<(u64, EventMillis)>() + size_of::<u64>() + size_of::<(u64, Totals)>() + size_of::<[u64; 3]>() + 4);
+
     /// An empty ledger.
     #[must_use]
     pub fn new(limits: LedgerLimits) -> Self {
@@ -73,6 +77,14 @@ impl Ledger {
             sensors: Recent::new(limits.flows),
             duplicates: 0,
         }
+    }
+
+    /// Remembers so many flows from now on.
+    pub(crate) fn keep(&mut self, flows: usize) {
+        self.cut.keep(flows);
+        self.opened.keep(flows);
+        self.totals.keep(flows);
+        self.sensors.keep(flows);
     }
 
     /// Records left out because another sensor had reported their connection.

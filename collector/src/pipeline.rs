@@ -42,6 +42,8 @@ pub struct PipelineOptions {
     pub shards: u32,
     /// Most windows held at once.
     pub key_limit: usize,
+    /// Flows that the ledger and the flow tables keep, each.
+    pub flows: usize,
     /// Service ports that have windows of their own in the site; none if 0. See [`Values`].
     pub port_values: usize,
     /// Countries, and autonomous systems, that have windows of their own in the site; none if 0.
@@ -66,6 +68,7 @@ pub struct Flush {
 /// See the module.
 #[derive(Debug)]
 pub struct Pipeline {
+    flows: usize,
     exports: ExportDecoder,
     packets: FlowTable,
     ledger: Ledger,
@@ -91,9 +94,13 @@ impl Pipeline {
         let limits = (options.country_values, options.asn_values);
         Self {
             places: Places::new(&options.site, options.shards, options.bucket, limits, options.databases),
-            exports: ExportDecoder::new(ExportLimits::default()),
-            packets: FlowTable::new(FlowTableLimits::default()),
-            ledger: Ledger::new(LedgerLimits::default()),
+            flows: options.flows,
+            exports: ExportDecoder::new(ExportLimits {
+                flow_table: FlowTableLimits { max_flows: options.flows, ..FlowTableLimits::default() },
+                ..ExportLimits::default()
+            }),
+            packets: FlowTable::new(FlowTableLimits { max_flows: options.flows, ..FlowTableLimits::default() }),
+            ledger: Ledger::new(LedgerLimits { flows: options.flows }),
             charger: Charger::new(options.networks, options.aliases, options.slice, options.bucket),
             ports: Values::new(options.site.clone(), options.shards, options.bucket, options.port_values),
             summariser: Summariser::new(options.site, options.shards, options.key_limit),
@@ -251,8 +258,13 @@ impl Pipeline {
     /// # Errors
     /// It is not what this version saves. Nothing has changed then.
     pub fn restore(&mut self, saved: &[u8]) -> Result<(), postcard::Error> {
-        let (exports, packets, ledger, ports, places, times) = postcard::from_bytes(saved)?;
+        let (exports, packets, ledger, ports, places, times): (ExportDecoder, FlowTable, Ledger, _, _, _) =
+            postcard::from_bytes(saved)?;
         (self.exports, self.packets, self.ledger) = (exports, packets, ledger);
+        // What was saved may be of other limits.
+        self.exports.keep(self.flows);
+        self.packets.keep(self.flows);
+        self.ledger.keep(self.flows);
         (self.clock, self.expired, self.flushed, self.newest) = times;
         self.ports.restore(ports);
         self.places.restore(places);
@@ -369,6 +381,7 @@ pub(crate) mod tests {
             bucket: Span::QUARTER_HOUR,
             shards: 8,
             key_limit: 1_000_000,
+            flows: 1 << 18,
             port_values: 2,
             country_values: 2,
             asn_values: 2,

@@ -23,6 +23,11 @@ impl<V> Recent<V> {
         Self { young: HashMap::default(), old: HashMap::default(), half: (capacity / 2).max(1), forgotten: 0 }
     }
 
+    /// Remembers at most `capacity` keys from now on.
+    pub(crate) fn keep(&mut self, capacity: usize) {
+        self.half = (capacity / 2).max(1);
+    }
+
     /// What is remembered of `key`. Looking keeps it young.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
         if let Some(value) = self.old.remove(&key) {

@@ -50,6 +50,7 @@ fn records_of_other_ages_count_when_they_come_and_are_counted_by_exporter() {
             bucket: Span::QUARTER_HOUR,
             shards: 4,
             key_limit: 1_000,
+            flows: 1 << 18,
             port_values: 0,
             country_values: 0,
             asn_values: 0,

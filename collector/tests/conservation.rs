@@ -53,6 +53,7 @@ fn run(paths: &[PathBuf], slice: Span) -> (Sums, Sums, Metrics, Vec<files::FileR
         bucket: Span::QUARTER_HOUR,
         shards: 8,
         key_limit: 1_000_000,
+        flows: 1 << 18,
         port_values: 64,
         country_values: 256,
         asn_values: 256,

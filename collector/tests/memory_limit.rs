@@ -115,6 +115,7 @@ fn a_slice_that_is_cut_early_promises_nothing_and_what_follows_goes_on() {
         bucket: Span::QUARTER_HOUR,
         shards: 8,
         key_limit: 1_000,
+        flows: 1 << 18,
         port_values: 0,
         country_values: 0,
         asn_values: 0,

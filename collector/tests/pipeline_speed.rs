@@ -37,6 +37,7 @@ fn file_to_windows() {
         bucket: Span::QUARTER_HOUR,
         shards: 8,
         key_limit: 1_000_000,
+        flows: 1 << 18,
         port_values: std::env::var("SPIKEWATCH_BENCH_PORTS").map_or(64, |text| text.parse().unwrap()),
         country_values: 256,
         asn_values: 256,

@@ -97,6 +97,12 @@ impl ExportDecoder {
         }
     }
 
+    /// Keeps so many flows of samples from now on.
+    pub(crate) fn keep(&mut self, flows: usize) {
+        self.limits.flow_table.max_flows = flows;
+        self.flows.keep(flows);
+    }
+
     /// Decodes one datagram that `exporter` sent, received at `received_ms` (since 1970). Recognises the format from its first
     /// bytes. Records and faults are appended to `out`; a fault names what was expected and found, and the offset.
     pub fn decode(&mut self, exporter: IpAddr, received_ms: u64, payload: &[u8], out: &mut Decoded) {

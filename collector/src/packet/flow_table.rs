@@ -65,6 +65,14 @@ enum Due {
 }
 
 impl FlowTable {
+    /// What a flow takes: itself, its place in three orders, and up to two places in the index.
+    pub(crate) const FLOW_BYTES: usize = size_of::<Flow>() + 3 * size_of::<[u32; 2]>() + 2 * (size_of::<u32>() + 1);
+
+    /// Keeps so many flows from now on; what it has beyond is reported when it falls due.
+    pub(crate) fn keep(&mut self, flows: usize) {
+        self.limits.max_flows = flows.clamp(1, (u32::MAX - 1) as usize);
+    }
+
     /// An empty table.
     #[must_use]
     pub fn new(limits: FlowTableLimits) -> Self {

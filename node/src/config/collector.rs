@@ -28,7 +28,8 @@ pub(crate) struct Collector {
     pub(crate) slice: Text<Slot>,
     /// Most windows held at once; beyond, traffic is charged to `(overflow)`.
     pub(crate) key_limit: usize,
-    /// Memory for windows, datagrams that wait, and slices: beyond, slices are cut early, datagrams dropped, counted.
+    /// Memory for windows, flows, datagrams that wait, and slices: beyond, slices are cut early, flows forgotten, datagrams
+    /// dropped, counted.
     pub(crate) memory_limit: Text<Size>,
     /// Service ports that have windows of their own, the heaviest of the site (up to twice as many while they change
     /// places); all others share the window `(other)`. 0: ports have no windows.
