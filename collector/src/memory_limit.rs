@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{ledger::Ledger, packet::FlowTable};
+use crate::{ledger::Ledger, packet::flow_table::FlowTable};
 
 /// Least time between two warnings of one kind.
 const QUIET: Duration = Duration::from_secs(60);
