@@ -172,7 +172,7 @@ impl TryFrom<v1::AnomalyRecord> for AnomalyRecord {
             late: message.late,
             early: message.early,
             buckets_seen: message.buckets_seen,
-            contributors: message.contributors.into_iter().map(Contributor::from).collect(),
+            contributors: message.contributors.into_iter().map(Contributor::try_from).collect::<Result<_, _>>()?,
             companions: message.companions.into_iter().map(Companion::try_from).collect::<Result<_, _>>()?,
             parts: message.parts.into_iter().map(Part::try_from).collect::<Result<_, _>>()?,
             alert_from: number("AnomalyRecord.alert_from", message.alert_from, 0.0, f64::MAX)?,
@@ -213,10 +213,14 @@ impl From<AnomalyRecord> for v1::AnomalyRecord {
     }
 }
 
-impl From<v1::Contributor> for Contributor {
-    fn from(message: v1::Contributor) -> Self {
+impl TryFrom<v1::Contributor> for Contributor {
+    type Error = Invalid;
+
+    fn try_from(message: v1::Contributor) -> Result<Self, Invalid> {
         let v1::Contributor { field, value, events, bytes, error, influencer_score } = message;
-        Self { field, value, events, bytes, error, influencer_score }
+        let points = influencer_score.map(|points| number("Contributor.influencer_score", points, 0.0, 100.0));
+        let error = number("Contributor.error", error, 0.0, f64::MAX)?;
+        Ok(Self { field, value, events, bytes, error, influencer_score: points.transpose()? })
     }
 }
 
@@ -327,6 +331,12 @@ mod tests {
         assert_eq!(field(v1::AnomalyRecord { record_score: f64::NAN, ..good.clone() }), "AnomalyRecord.record_score");
         assert_eq!(field(v1::AnomalyRecord { measure: "flows".into(), ..good.clone() }), "AnomalyRecord.measure");
         assert_eq!(field(v1::AnomalyRecord { bucket_seconds: 0, ..good.clone() }), "AnomalyRecord.bucket_seconds");
+        let contributor = good.contributors[0].clone();
+        let points = v1::Contributor { influencer_score: Some(f64::NAN), ..contributor.clone() };
+        let error = v1::Contributor { error: -1.0, ..contributor };
+        for (contributor, named) in [(points, "Contributor.influencer_score"), (error, "Contributor.error")] {
+            assert_eq!(field(v1::AnomalyRecord { contributors: vec![contributor], ..good.clone() }), named);
+        }
         assert_eq!(field(v1::AnomalyRecord { site: "a b".into(), ..good }), "AnomalyRecord.site");
     }
 }
